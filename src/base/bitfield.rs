@@ -1,0 +1,280 @@
+//! Sets of pieces: [`Bitfield`] as BEP 3 puts it on the wire, and [`SharedBitfield`], which one task
+//! writes and many read.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::geometry::PieceIndex;
+
+/// A set of pieces of a torrent, one bit each, the first piece in the high bit of the first byte (BEP 3).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bitfield {
+    bytes: Vec<u8>,
+    len: u32,
+    ones: u32,
+}
+
+/// The bytes are not a bitfield of the expected number of pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidBitfield {
+    /// The number of bytes does not fit the number of pieces.
+    #[error("a bitfield of {found} bytes where {expected} are due")]
+    Length {
+        /// Bytes that the number of pieces takes.
+        expected: usize,
+        /// Bytes that came.
+        found: usize,
+    },
+    /// A bit after the last piece is set.
+    #[error("a bitfield with spare bits set")]
+    SpareBits,
+}
+
+impl Bitfield {
+    /// The empty set, for a torrent of `len` pieces.
+    pub fn new(len: u32) -> Self {
+        Self {
+            bytes: vec![0; bytes_for(len)],
+            len,
+            ones: 0,
+        }
+    }
+
+    /// The full set, for a torrent of `len` pieces.
+    pub fn full(len: u32) -> Self {
+        let mut bytes = vec![0xff; bytes_for(len)];
+        if let (Some(last), 1..) = (bytes.last_mut(), len % 8) {
+            *last = !(0xff >> (len % 8));
+        }
+        Self {
+            bytes,
+            len,
+            ones: len,
+        }
+    }
+
+    /// Reads the wire form.
+    ///
+    /// # Errors
+    /// If the length does not fit `len` pieces or a spare bit is set, both of which BEP 3 calls a reason to drop the peer.
+    pub fn from_bytes(bytes: &[u8], len: u32) -> Result<Self, InvalidBitfield> {
+        let expected = bytes_for(len);
+        if bytes.len() != expected {
+            let found = bytes.len();
+            return Err(InvalidBitfield::Length { expected, found });
+        }
+        if let (Some(last), 1..) = (bytes.last(), len % 8) {
+            if last & (0xff >> (len % 8)) != 0 {
+                return Err(InvalidBitfield::SpareBits);
+            }
+        }
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            len,
+            ones: bytes.iter().map(|byte| byte.count_ones()).sum(),
+        })
+    }
+
+    /// The wire form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Number of pieces of the torrent, set or not.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether the torrent has no piece at all.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of pieces in the set.
+    pub fn count(&self) -> u32 {
+        self.ones
+    }
+
+    /// Whether every piece is in the set.
+    pub fn is_full(&self) -> bool {
+        self.ones == self.len
+    }
+
+    /// Whether `piece` is in the set; false for a piece of another, longer torrent.
+    pub fn contains(&self, piece: PieceIndex) -> bool {
+        self.bytes
+            .get(piece.index() / 8)
+            .is_some_and(|byte| byte & mask(piece) != 0)
+    }
+
+    /// Adds `piece`; true if it was not there.
+    ///
+    /// # Panics
+    /// If the piece lies past the end: it belongs to another torrent.
+    pub fn insert(&mut self, piece: PieceIndex) -> bool {
+        assert!(piece.get() < self.len, "piece {piece} of {}", self.len);
+        let byte = &mut self.bytes[piece.index() / 8];
+        let new = *byte & mask(piece) == 0;
+        *byte |= mask(piece);
+        self.ones += u32::from(new);
+        new
+    }
+
+    /// Removes `piece`; true if it was there.
+    ///
+    /// # Panics
+    /// If the piece lies past the end: it belongs to another torrent.
+    pub fn remove(&mut self, piece: PieceIndex) -> bool {
+        assert!(piece.get() < self.len, "piece {piece} of {}", self.len);
+        let byte = &mut self.bytes[piece.index() / 8];
+        let there = *byte & mask(piece) != 0;
+        *byte &= !mask(piece);
+        self.ones -= u32::from(there);
+        there
+    }
+
+    /// Numbers of the pieces in the set, in order. `Geometry::piece` turns each into a [`PieceIndex`].
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0u32..).zip(&self.bytes).flat_map(|(at, &byte)| {
+            let mut rest = byte;
+            std::iter::from_fn(move || {
+                let bit = rest.leading_zeros();
+                (bit < 8).then(|| {
+                    rest &= !(0x80 >> bit);
+                    at * 8 + bit
+                })
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Bitfield {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bitfield({} of {})", self.ones, self.len)
+    }
+}
+
+fn bytes_for(len: u32) -> usize {
+    len.div_ceil(8) as usize
+}
+
+fn mask(piece: PieceIndex) -> u8 {
+    0x80 >> (piece.get() % 8)
+}
+
+/// A set of pieces that one task writes and any number read without a lock.
+///
+/// It says which pieces may be served: the torrent's task inserts a piece when it is verified and removes it before
+/// its bytes are touched; connections look at every request they get.
+pub struct SharedBitfield {
+    words: Box<[AtomicU64]>,
+}
+
+impl SharedBitfield {
+    /// A shared copy of `bits`.
+    pub fn new(bits: &Bitfield) -> Self {
+        let words = (0..bits.len().div_ceil(64))
+            .map(|_| AtomicU64::new(0))
+            .collect();
+        let shared = Self { words };
+        for piece in bits.iter() {
+            shared.words[piece as usize / 64].fetch_or(1 << (piece % 64), Ordering::Relaxed);
+        }
+        shared
+    }
+
+    /// Whether `piece` is in the set now.
+    pub fn contains(&self, piece: PieceIndex) -> bool {
+        self.words
+            .get(piece.index() / 64)
+            .is_some_and(|word| word.load(Ordering::Acquire) & (1 << (piece.get() % 64)) != 0)
+    }
+
+    /// Adds `piece`. Readers that see it also see what was written before.
+    pub fn insert(&self, piece: PieceIndex) {
+        self.words[piece.index() / 64].fetch_or(1 << (piece.get() % 64), Ordering::Release);
+    }
+
+    /// Removes `piece`.
+    pub fn remove(&self, piece: PieceIndex) {
+        self.words[piece.index() / 64].fetch_and(!(1 << (piece.get() % 64)), Ordering::Release);
+    }
+
+    /// The set as it is now, as a [`Bitfield`] of `len` pieces.
+    pub fn snapshot(&self, geometry: &super::Geometry) -> Bitfield {
+        let mut bits = Bitfield::new(geometry.pieces());
+        for piece in geometry.all_pieces().filter(|&piece| self.contains(piece)) {
+            bits.insert(piece);
+        }
+        bits
+    }
+}
+
+impl fmt::Debug for SharedBitfield {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ones: u32 = self
+            .words
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed).count_ones())
+            .sum();
+        write!(f, "SharedBitfield({ones})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Geometry;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn spare_bits_and_wrong_lengths_are_refused() {
+        assert_eq!(
+            Bitfield::from_bytes(&[0xff, 0xff], 9),
+            Err(InvalidBitfield::SpareBits)
+        );
+        assert!(Bitfield::from_bytes(&[0xff, 0x80], 9).unwrap().is_full());
+        assert_eq!(
+            Bitfield::from_bytes(&[0xff], 9),
+            Err(InvalidBitfield::Length {
+                expected: 2,
+                found: 1
+            })
+        );
+    }
+
+    #[test]
+    fn full_sets_no_spare_bit() {
+        for len in 0..40 {
+            let full = Bitfield::full(len);
+            assert_eq!(Bitfield::from_bytes(full.as_bytes(), len), Ok(full));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set_of_numbers(len in 1u32..300, steps in prop::collection::vec((any::<bool>(), any::<u32>()), 0..200)) {
+            let geometry = Geometry::new(u64::from(len), 1).unwrap();
+            let mut bits = Bitfield::new(len);
+            let shared = SharedBitfield::new(&bits);
+            let mut model = BTreeSet::new();
+            for (add, number) in steps {
+                let piece = geometry.piece(number % len).unwrap();
+                if add {
+                    shared.insert(piece);
+                    prop_assert_eq!(bits.insert(piece), model.insert(piece.get()));
+                } else {
+                    shared.remove(piece);
+                    prop_assert_eq!(bits.remove(piece), model.remove(&piece.get()));
+                }
+                prop_assert_eq!(bits.contains(piece), add);
+                prop_assert_eq!(shared.contains(piece), add);
+            }
+            prop_assert_eq!(bits.count() as usize, model.len());
+            prop_assert_eq!(bits.iter().collect::<Vec<_>>(), model.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(Bitfield::from_bytes(bits.as_bytes(), len), Ok(bits.clone()));
+            prop_assert_eq!(shared.snapshot(&geometry), bits);
+        }
+    }
+}

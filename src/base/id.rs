@@ -1,0 +1,111 @@
+//! Twenty-byte names: of a torrent ([`InfoHash`], BEP 3) and of a peer ([`PeerId`], BEP 20).
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+
+/// The SHA-1 of a bencoded info dictionary: the name of a torrent (BEP 3).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InfoHash(pub [u8; 20]);
+
+impl InfoHash {
+    /// The raw bytes as they travel on the wire.
+    pub fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl fmt::Display for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER_PERMISSIVE.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not 40 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an info-hash is 40 hexadecimal digits")]
+pub struct InvalidInfoHash;
+
+impl FromStr for InfoHash {
+    type Err = InvalidInfoHash;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != 40 {
+            return Err(InvalidInfoHash);
+        }
+        let bytes = HEXLOWER_PERMISSIVE
+            .decode(text.as_bytes())
+            .map_err(|_| InvalidInfoHash)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidInfoHash)
+    }
+}
+
+/// How a peer calls itself; ours follow the Azureus style of BEP 20.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub [u8; 20]);
+
+impl PeerId {
+    /// The prefix that names this client and its version (BEP 20).
+    pub const PREFIX: &'static [u8; 8] = b"-SB0100-";
+
+    /// Our own id: [`PeerId::PREFIX`] followed by twelve characters made from `random`.
+    pub fn ours(random: [u8; 12]) -> Self {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let mut id = [0; 20];
+        id[..8].copy_from_slice(Self::PREFIX);
+        for (slot, byte) in id[8..].iter_mut().zip(random) {
+            *slot = ALPHABET[usize::from(byte % 32)];
+        }
+        Self(id)
+    }
+
+    /// The raw bytes as they travel on the wire.
+    pub fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_hash_survives_the_round_trip_through_text() {
+        let hash = InfoHash(*b"\x00\x01\xfe\xffabcdefghijklmnop");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert_eq!(hash.to_string().to_uppercase().parse(), Ok(hash));
+    }
+
+    #[test]
+    fn info_hash_of_another_length_or_alphabet_is_refused() {
+        for text in ["", "00", &"g".repeat(40), &"0".repeat(41), &"é".repeat(20)] {
+            assert_eq!(text.parse::<InfoHash>(), Err(InvalidInfoHash));
+        }
+    }
+
+    #[test]
+    fn our_peer_id_is_printable() {
+        let id = PeerId::ours([0, 255, 31, 32, 7, 9, 100, 200, 1, 2, 3, 4]);
+        assert!(id.0.iter().all(u8::is_ascii_graphic));
+        assert!(id.0.starts_with(PeerId::PREFIX));
+    }
+}

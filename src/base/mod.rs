@@ -1,0 +1,15 @@
+//! Values that every layer speaks: identifiers, geometry, bitfields, rates and limits.
+//!
+//! Nothing here performs I/O, reads a clock or draws a random number.
+
+pub mod bitfield;
+pub mod geometry;
+pub mod id;
+pub mod identity;
+pub mod limits;
+pub mod rate;
+
+pub use bitfield::{Bitfield, SharedBitfield};
+pub use geometry::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
+pub use id::{InfoHash, PeerId};
+pub use identity::FileIdentity;

@@ -1,0 +1,61 @@
+//! What the owner of an [`Engine`](super::Engine) chooses.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::base::FileIdentity;
+use crate::format::metainfo::Metainfo;
+
+/// How bytes get into the output file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoMode {
+    /// What is fast and safe on that filesystem.
+    #[default]
+    Auto,
+    /// Through a shared mapping.
+    Mmap,
+    /// With positioned writes.
+    Pwrite,
+}
+
+/// Settings of the whole engine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The state folder; it is made if need be and locked while the engine lives.
+    pub state: PathBuf,
+    /// Where to take connections; `None` takes none. Port 0 takes any free one.
+    pub tcp_listen: Option<SocketAddr>,
+    /// How bytes get into files.
+    pub io: IoMode,
+    /// Most payload bytes per second to receive, over all torrents.
+    pub max_down: Option<u64>,
+    /// Most payload bytes per second to send, over all torrents.
+    pub max_up: Option<u64>,
+}
+
+/// What to do with a torrent's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Fetch what is missing, and share.
+    Download,
+    /// Share a payload that is there already; adding fails if it is missing or incomplete.
+    Seed,
+}
+
+/// A torrent to add.
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// What it is.
+    pub metainfo: Metainfo,
+    /// The folder that holds, or will hold, the file or folder that the metainfo names.
+    pub dest: PathBuf,
+    /// What to do.
+    pub goal: Goal,
+    /// Peers to try besides those that trackers and the store know.
+    pub peers: Vec<SocketAddr>,
+    /// Whether files may be overwritten that seedbank did not make and that are not this torrent's.
+    pub overwrite: bool,
+    /// The payload was hashed just now, every piece was good, and this is what its files (in torrent order) were before that:
+    /// if they still are, nothing is hashed again.
+    pub hashed: Option<Vec<FileIdentity>>,
+}

@@ -1,0 +1,4 @@
+//! metainfo
+/// Placeholder.
+#[derive(Clone, Debug)]
+pub struct Metainfo;

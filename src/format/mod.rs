@@ -1,0 +1,2 @@
+//! format
+pub mod metainfo;

@@ -1,0 +1,4 @@
+//! Protocols as state machines: bytes and time in, bytes and decisions out. No socket, no clock, no task.
+
+pub mod tracker;
+pub mod wire;
