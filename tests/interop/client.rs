@@ -19,10 +19,6 @@ pub(crate) enum Role {
 pub(crate) struct Job<'a> {
     /// The `.torrent`; it names the tracker of the test.
     pub(crate) torrent: &'a Path,
-    /// The name of the payload in it.
-    pub(crate) name: &'a str,
-    /// Whether the payload is one file.
-    pub(crate) is_file: bool,
     /// The folder that holds, or will hold, the payload under its name.
     pub(crate) folder: &'a Path,
     /// A folder for settings and state.
@@ -89,7 +85,6 @@ macro_rules! pairs {
         #[test]
         fn the_rig_works_without_seedbank() {
             crate::pair::rig(&$client, crate::pair::folder);
-            crate::pair::rig(&$client, crate::pair::small_file);
         }
     };
 }

@@ -55,12 +55,7 @@ fn agree(more: &[&str], keep: impl Fn(&Path) -> bool, make: impl Fn(&Path, &Path
         let _ = std::fs::remove_file(&out);
         Process::spawn("maker", &mut make(&payload, &out)).succeed(wait::SOON);
         let ours = seedbank_create(&payload, &world.path("ours.torrent"), more);
-        assert_eq!(
-            ours,
-            metainfo::info_hash_of(&out),
-            "{}",
-            payload.display()
-        );
+        assert_eq!(ours, metainfo::info_hash_of(&out), "{}", payload.display());
         compared += 1;
     }
     assert!(compared >= 3);
@@ -85,12 +80,16 @@ fn libtorrent_gives_the_same_info_hash() {
     if !Libtorrent.available() {
         return;
     }
-    agree(&[], |_| true, |payload, out| {
-        let mut command = Command::new("python3");
-        command.args([SCRIPT, "create"]).arg(payload).arg(out);
-        command.arg(PIECE.to_string());
-        command
-    });
+    agree(
+        &[],
+        |_| true,
+        |payload, out| {
+            let mut command = Command::new("python3");
+            command.args([SCRIPT, "create"]).arg(payload).arg(out);
+            command.arg(PIECE.to_string());
+            command
+        },
+    );
 }
 
 #[test]
@@ -98,12 +97,16 @@ fn mktorrent_gives_the_same_info_hash() {
     if skip::unless_installed("mktorrent").is_none() {
         return;
     }
-    agree(&[], |_| true, |payload, out| {
-        let mut command = Command::new("mktorrent");
-        let exponent = PIECE.ilog2().to_string();
-        command.args(["-l", &exponent, "-o"]).arg(out).arg(payload);
-        command
-    });
+    agree(
+        &[],
+        |_| true,
+        |payload, out| {
+            let mut command = Command::new("mktorrent");
+            let exponent = PIECE.ilog2().to_string();
+            command.args(["-l", &exponent, "-o"]).arg(out).arg(payload);
+            command
+        },
+    );
 }
 
 #[test]

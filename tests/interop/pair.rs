@@ -28,13 +28,6 @@ pub(crate) fn big_file(parent: &Path) -> PathBuf {
     path
 }
 
-/// A file of 3 MiB exactly.
-pub(crate) fn small_file(parent: &Path) -> PathBuf {
-    let path = parent.join("small.bin");
-    payload::file(&path, 3 * MIB, 2);
-    path
-}
-
 /// The numbers folder.
 pub(crate) fn folder(parent: &Path) -> PathBuf {
     payload::numbers(parent)
@@ -179,8 +172,6 @@ impl Stage {
     fn job<'a>(&'a self, folder: &'a Path, role: Role) -> Job<'a> {
         Job {
             torrent: &self.tracked,
-            name: self.torrent.name(),
-            is_file: self.torrent.payload.is_file(),
             folder,
             home: self.world.root(),
             ip: self.there,

@@ -32,16 +32,11 @@ impl Client for Rqbit {
         let mut command = Command::new(Self::program().unwrap());
         command
             .env("HOME", job.home)
-            .args(["-v", "warn", "--disable-dht", "--disable-upnp-port-forward"])
+            .args(["-v", "info", "--disable-dht", "--disable-upnp-port-forward"])
             .args(["--listen-ip", &job.ip.to_string(), "--listen-port", &port])
             .args(["--tracker-refresh-interval", "1s"])
             .args(["download", "--disable-http-api", "--overwrite"]);
-        // Its output folder is the payload's own when the payload is a folder.
-        command.arg("-o").arg(if job.is_file {
-            job.folder.to_owned()
-        } else {
-            job.folder.join(job.name)
-        });
+        command.arg("-o").arg(job.folder);
         if job.role == Role::Get {
             command.arg("--exit-on-finish");
         }
