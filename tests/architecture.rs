@@ -106,7 +106,8 @@ fn pure_layers_take_time_and_randomness_and_bytes_as_arguments() {
 
 #[test]
 fn each_of_these_has_one_home() {
-    let homes: [(&str, fn(&Source) -> bool); 4] = [
+    type Home = fn(&Source) -> bool;
+    let homes: [(&str, Home); 4] = [
         ("sled", |source| source.layer == "store"),
         ("clap", |source| source.layer == "cli"),
         ("tokio", |source| {

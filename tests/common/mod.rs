@@ -11,7 +11,7 @@
 )]
 
 pub mod metainfo;
-pub mod netns;
+pub mod namespace;
 pub mod payload;
 pub mod process;
 pub mod seedbank;

@@ -38,6 +38,11 @@ pub fn seed(source: &Path, dest: &Path, state: &Path) -> Run {
     Run::new("seed", &[source], dest, state)
 }
 
+/// `seedbank seed SOURCE… --dest DEST --state STATE …`
+pub fn seed_all(sources: &[&Path], dest: &Path, state: &Path) -> Run {
+    Run::new("seed", sources, dest, state)
+}
+
 /// `seedbank get SOURCE --dest DEST --state STATE …`
 pub fn get(source: &Path, dest: &Path, state: &Path) -> Run {
     Run::new("get", &[source], dest, state)
@@ -69,7 +74,7 @@ impl Run {
     /// Peers to try.
     pub fn peers(self, peers: &[SocketAddr]) -> Self {
         let list: Vec<String> = peers.iter().map(ToString::to_string).collect();
-        self.flag("--peer", &list.join(","))
+        self.flag("--peer", list.join(","))
     }
 
     /// Listens at another address than `127.0.0.1:0`.

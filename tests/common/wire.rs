@@ -68,12 +68,23 @@ impl Raw {
         raw
     }
 
-    fn new(stream: TcpStream) -> Self {
+    /// Wraps a connection that was made.
+    pub fn new(stream: TcpStream) -> Self {
         let limit = Some(Duration::from_secs(20));
         stream.set_read_timeout(limit).unwrap();
         stream.set_write_timeout(limit).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream }
+    }
+
+    /// How long reading may take from now on.
+    pub fn read_limit(&self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+    }
+
+    /// How long sending may take from now on.
+    pub fn write_limit(&self, limit: Duration) {
+        self.stream.set_write_timeout(Some(limit)).unwrap();
     }
 
     /// Sends bytes as they are.

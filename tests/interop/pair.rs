@@ -10,7 +10,7 @@ use crate::common::payload::{self, MIB};
 use crate::common::process::Process;
 use crate::common::seedbank::{self, LOOPBACK};
 use crate::common::tracker::Tracker;
-use crate::common::{World, asked_for, netns, wait};
+use crate::common::{World, asked_for, namespace, wait};
 use crate::libtorrent::Libtorrent;
 
 /// Makes a payload in a folder.
@@ -105,7 +105,7 @@ fn on_stage(client: &dyn Client, make: Make, act: impl FnOnce(&Stage) + Send) {
         return;
     }
     if client.needs_network() {
-        netns::run(|| act(&Stage::new(make, netns::HERE, netns::THERE)));
+        namespace::with_network(|| act(&Stage::new(make, namespace::HERE, namespace::THERE)));
     } else {
         act(&Stage::new(make, LOOPBACK, LOOPBACK));
     }
