@@ -1,5 +1,6 @@
 //! Seedbank itself, driven the way a person or a program drives it: arguments in, events and an exit status out.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -120,8 +121,19 @@ impl Seedbank {
             .unwrap_or_else(|_| panic!("no address to dial in {event}"))
     }
 
+    /// Waits until `torrents` torrents are looked at, so that a peer that asks for one is not turned away; where it listens.
+    pub fn ready(&self, torrents: usize) -> SocketAddr {
+        let addr = self.addr();
+        let mut seen = BTreeSet::new();
+        self.wait_for("resume", wait::TRANSFER, |event| {
+            seen.insert(event["info_hash"].to_string());
+            seen.len() == torrents
+        });
+        addr
+    }
+
     /// The first event called `name` that `pick` accepts, waiting for it if need be; panics with all that was printed after `limit`.
-    pub fn wait_for(&self, name: &str, limit: Duration, pick: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_for(&self, name: &str, limit: Duration, pick: impl FnMut(&Value) -> bool) -> Value {
         self.look_for(name, limit, pick).unwrap_or_else(|| {
             panic!(
                 "no such `{name}` within {limit:?}: {}",
@@ -135,7 +147,7 @@ impl Seedbank {
         &self,
         name: &str,
         limit: Duration,
-        pick: impl Fn(&Value) -> bool,
+        mut pick: impl FnMut(&Value) -> bool,
     ) -> Option<Value> {
         self.process.stdout().find(limit, |line| {
             event(line).filter(|event| event["event"] == name && pick(event))

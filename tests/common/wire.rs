@@ -24,11 +24,11 @@ pub mod id {
     pub const EXTENDED: u8 = 20;
 }
 
-/// The 68 bytes of a handshake without extensions.
+/// The 68 bytes of a handshake that offers extended messages (BEP 10) and nothing else.
 pub fn handshake(info_hash: [u8; 20], peer_id: [u8; 20]) -> Vec<u8> {
     [
         &b"\x13BitTorrent protocol"[..],
-        &[0; 8],
+        &[0, 0, 0, 0, 0, 0x10, 0, 0],
         &info_hash,
         &peer_id,
     ]

@@ -26,7 +26,7 @@ fn the_original_commands_share_and_fetch_a_file_and_resume() {
         Seedbank::spawn(&mut original(&world.dir("home-1"), &line))
     };
     let mut seeder = seed();
-    let addr = seeder.addr().to_string();
+    let addr = seeder.ready(1).to_string();
     assert!(
         bit.is_file(),
         "the first run writes the metainfo beside the file"
@@ -56,7 +56,7 @@ fn the_original_commands_share_and_fetch_a_file_and_resume() {
     let written = std::fs::read(&bit).unwrap();
     let again = seed();
     assert_eq!(std::fs::read(&bit).unwrap(), written);
-    let mut getter = get(&again.addr().to_string());
+    let mut getter = get(&again.ready(1).to_string());
     getter.succeed();
     assert_eq!(number(&getter.last("complete"), "downloaded"), 0);
     assert_eq!(number(&getter.last("resume"), "rechecked"), 0);
@@ -72,7 +72,7 @@ fn values_may_be_attached_and_dashes_doubled() {
         &world.dir("home-1"),
         &[&seed, "-tcp-listen=127.0.0.1:0"],
     ));
-    let peer = format!("--peer={}", seeder.addr());
+    let peer = format!("--peer={}", seeder.ready(1));
     let bit = format!("{}.bit", file.display());
     let dest = world.dir("dest");
     let getter = Seedbank::spawn(&mut original(

@@ -14,7 +14,7 @@ use crate::common::{World, wait};
 pub(crate) fn seeder(torrent: &Torrent, state: &Path) -> (Seedbank, SocketAddr) {
     let folder = torrent.payload.parent().unwrap();
     let seeder = seedbank::seed(&torrent.path, folder, state).spawn();
-    let addr = seeder.addr();
+    let addr = seeder.ready(1);
     (seeder, addr)
 }
 
@@ -99,7 +99,7 @@ fn one_process_gets_two_torrents_at_once_from_one_that_seeds_both() {
     let seeder = seedbank::seed_all(&both, &folder, &world.path("seeder")).spawn();
     let dest = world.dir("dest");
     let mut getter = seedbank::get_all(&both, &dest, &world.path("getter"))
-        .peer(seeder.addr())
+        .peer(seeder.ready(2))
         .spawn();
     getter.succeed();
     for torrent in [&one, &two] {
@@ -121,7 +121,7 @@ fn leechers_trade_among_themselves() {
     )
     .flag("--max-up", "4MiB")
     .spawn();
-    let mut known = vec![source.addr()];
+    let mut known = vec![source.ready(1)];
     let mut leechers = Vec::new();
     for number in 0..LEECHERS {
         let name = format!("leecher-{number}");
@@ -133,7 +133,7 @@ fn leechers_trade_among_themselves() {
         .peers(&known)
         .flag("--keep", "forever")
         .spawn();
-        known.push(leecher.addr());
+        known.push(leecher.ready(1));
         leechers.push((name, leecher));
     }
     for (name, leecher) in &leechers {

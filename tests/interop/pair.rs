@@ -41,7 +41,7 @@ pub(crate) fn seedbank_seeds(client: &dyn Client, make: Make) {
         let mut seeder = seedbank::seed(&torrent.path, parent, &stage.world.path("state"))
             .listen(&format!("{}:0", stage.here))
             .spawn();
-        stage.tracker.give(seeder.addr());
+        stage.tracker.give(seeder.ready(1));
         stage.get_with(client);
         assert_eq!(seeder.stop(Duration::from_secs(5)), Some(0));
         let sent: u64 = seeder

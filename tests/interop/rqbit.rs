@@ -34,6 +34,7 @@ impl Client for Rqbit {
             .env("HOME", job.home)
             .args(["-v", "info", "--disable-dht", "--disable-upnp-port-forward"])
             .args(["--listen-ip", &job.ip.to_string(), "--listen-port", &port])
+            .args(["--announce-port", &port])
             .args(["--tracker-refresh-interval", "1s"])
             .args(["download", "--disable-http-api", "--overwrite"]);
         command.arg("-o").arg(job.folder);
