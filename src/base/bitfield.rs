@@ -148,6 +148,14 @@ impl Bitfield {
     }
 }
 
+impl Extend<PieceIndex> for Bitfield {
+    fn extend<T: IntoIterator<Item = PieceIndex>>(&mut self, pieces: T) {
+        for piece in pieces {
+            self.insert(piece);
+        }
+    }
+}
+
 impl fmt::Debug for Bitfield {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Bitfield({} of {})", self.ones, self.len)
