@@ -202,7 +202,8 @@ proptest! {
         }
         prop_assert_eq!(end, info.geometry().total());
         let metainfo = Metainfo::new(info);
-        prop_assert_eq!(Metainfo::from_torrent(&metainfo.to_torrent()).as_ref(), Ok(&metainfo));
-        prop_assert_eq!(Metainfo::from_bit(metainfo.to_bit().as_bytes()).as_ref(), Ok(&metainfo));
+        let torrent = Metainfo::from_torrent(&metainfo.to_torrent());
+        let bit = Metainfo::from_bit(metainfo.to_bit().as_bytes());
+        prop_assert_eq!((torrent, bit), (Ok(metainfo.clone()), Ok(metainfo)));
     }
 }

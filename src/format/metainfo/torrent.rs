@@ -17,7 +17,8 @@ impl Metainfo {
         if bytes.len() > METAINFO_MAX {
             return Err(MetainfoError::TooLarge(bytes.len()));
         }
-        let document = Document::parse(bytes)?;
+        // Editors and shells leave a newline behind; other bytes there mean that something went wrong.
+        let document = Document::parse(bytes.trim_ascii_end())?;
         let root = document.root();
         if !root.is_dict() {
             return Err(MetainfoError::NotDict);

@@ -120,7 +120,8 @@ proptest! {
         for (at, path) in lower.iter().enumerate() {
             for other in &lower[at + 1..] {
                 prop_assert!(path != other);
-                prop_assert!(!path.starts_with(&format!("{other}/")) && !other.starts_with(&format!("{path}/")));
+                let within = |inner: &str, outer: &str| inner.starts_with(&format!("{outer}/"));
+                prop_assert!(!within(path, other) && !within(other, path));
             }
         }
     }
