@@ -54,6 +54,18 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// Addresses remembered for one torrent.
 pub const ADDRESSES_MAX: usize = 1_000;
+/// Connections that one torrent makes at once: leaves some of [`DIALS_MAX`] to others.
+pub const DIALS_PER_TORRENT: usize = 10;
+/// Bans remembered for one torrent: each cost the liar at least a block, so the list fills slowly.
+pub const BANS_MAX: usize = 4_096;
+/// Failed copies of pieces kept until a good one shows who lied.
+pub const BLAME_RECORDS_MAX: usize = 64;
+/// Blocks of those copies, at 34 bytes each: 4 MiB.
+pub const BLAME_BLOCKS_MAX: usize = 128 << 10;
+/// Pieces remembered of what one peer suggested (BEP 6), and of what it serves while it chokes us.
+pub const HINTS_PER_PEER: usize = 32;
+/// Copies of a block that may be on the way at once, in the end game.
+pub const BLOCK_COPIES_MAX: u8 = 3;
 
 // --- net and engine: connections and queues ---------------------------------------------------
 
