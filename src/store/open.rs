@@ -121,10 +121,15 @@ impl Folder {
         Ok((database, History::Rebuilt { why }))
     }
 
-    /// Opens the database again after it failed in this run; it must be the one of `epoch`.
+    /// Opens the database again after it failed in this run; it must be the one of `epoch`. Rows are not checked: one that is
+    /// damaged costs what it says, and no more, when it is read.
     pub(super) fn reopen(&self, epoch: &database::Epoch) -> Result<Database, StoreError> {
         let path = self.database();
-        let (database, _) = open_guarded(&path)?;
+        let database = guarded(&path, |path| {
+            let (mut database, _) = open_unchecked(path)?;
+            database.acquaint()?;
+            Ok(database)
+        })?;
         if database.epoch() == epoch {
             return Ok(database);
         }
