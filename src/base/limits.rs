@@ -55,6 +55,9 @@ pub const PIPELINE_START: usize = 16;
 pub const PIPELINE_MIN: usize = 8;
 /// A peer that owes us blocks and sends none for this long is snubbing us (the time that BEP 3's choker uses).
 pub const SNUB_TIME: Duration = Duration::from_secs(30);
+/// A request that later ones have overtaken is given up after this long: clients without the fast extension drop requests
+/// silently.
+pub const REQUEST_OVERDUE: Duration = Duration::from_secs(30);
 /// After a request was turned down by a peer that unchokes us, no new work is asked for until a block comes or this passes.
 pub const REJECT_PAUSE: Duration = Duration::from_secs(1);
 /// Blocks that nobody asked for before their sender is dropped; a few come from races in any client.
