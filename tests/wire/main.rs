@@ -1,6 +1,13 @@
 //! Long property tests of the peer wire protocol: the session against a naive model, against another session in virtual
 //! time, and against bytes that mean harm.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that panics has failed, and says why"
+)]
 
+mod corpus;
 mod hostile;
 mod model;
 mod transfer;
