@@ -151,10 +151,11 @@ impl Worker {
         commit: &Commit,
     ) -> Result<(), StoreError> {
         let shape = self.shape_of(info_hash)?;
-        self.with(|database| progress::commit(database, info_hash, shape, commit))?;
+        let finished =
+            self.with(|database| progress::commit(database, info_hash, shape, commit))?;
         let covered = commit.durable.iter().copied().collect();
         let notes = self.notes_of(info_hash);
-        let tidied = if commit.finished {
+        let tidied = if finished {
             notes.remove()
         } else {
             notes.drop_covered(&covered, commit.partial.is_some())
