@@ -2,6 +2,10 @@
 //!
 //! Each version has a writer below that knows nothing of today's code: keys and values are the bytes that version wrote. They
 //! are never edited.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by its panic"
+)]
 
 use std::future::Future;
 use std::path::Path;

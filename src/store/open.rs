@@ -185,6 +185,14 @@ pub(super) fn guarded<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
+    guarded_for(STORE_OPEN_TIME, path, work)
+}
+
+fn guarded_for<T: Send + 'static>(
+    patience: Duration,
+    path: &Path,
+    work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
     let (answer, wait) = mpsc::sync_channel(1);
     let at = path.to_owned();
     thread::Builder::new()
@@ -195,10 +203,10 @@ pub(super) fn guarded<T: Send + 'static>(
             let _ = answer.send(done);
         })
         .map_err(|error| StoreError::io(path, error))?;
-    let what = match wait.recv_timeout(STORE_OPEN_TIME) {
+    let what = match wait.recv_timeout(patience) {
         Ok(Ok(done)) => return done,
         Ok(Err(panic)) => panic_text(panic.as_ref()),
-        Err(_) => format!("it did not open in {} s", STORE_OPEN_TIME.as_secs()),
+        Err(_) => format!("it did not open in {patience:?}"),
     };
     Err(StoreError::Damaged {
         path: path.to_owned(),
@@ -209,6 +217,7 @@ pub(super) fn guarded<T: Send + 'static>(
 /// Opens and migrates the database at `path` and says which version it had. Its rows are not looked at.
 pub(super) fn open_unchecked(path: &Path) -> Result<(Database, u32), StoreError> {
     remove_unfinished_snapshots(path)?;
+    forget_cached(path)?;
     let mut database = open_unlocked(path)?;
     let found = database.version()?;
     if found > schema::SCHEMA_VERSION {
@@ -259,6 +268,21 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Has the files of the database read from the medium (R6): after a sync that failed, the kernel takes pages for clean that
+/// never got there, and shows them to whoever reads.
+fn forget_cached(path: &Path) -> Result<(), StoreError> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    for file in durable::list(path)? {
+        if let Ok(handle) = fs::File::open(&file) {
+            // Advice: where it is not taken, there is nothing else to try.
+            let _ = rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::DontNeed);
+        }
+    }
+    Ok(())
+}
+
 /// What a caught panic said.
 pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic
@@ -268,4 +292,29 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or("without a word");
     let line = said.lines().next().unwrap_or_default();
     format!("the database library panicked: {line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_or_panics_counts_as_damaged() {
+        let (release, held) = mpsc::channel::<()>();
+        let hung = guarded_for(Duration::from_millis(20), Path::new("db"), move |_| {
+            // Ends when the test drops the other end.
+            let _ = held.recv();
+            Ok(())
+        });
+        assert!(
+            matches!(&hung, Err(StoreError::Damaged { what, .. }) if what.contains("20ms")),
+            "{hung:?}"
+        );
+        drop(release);
+        let panicked = guarded(Path::new("db"), |_| -> Result<(), _> { panic!("a test") });
+        assert!(
+            matches!(&panicked, Err(StoreError::Damaged { what, .. }) if what.contains("a test")),
+            "{panicked:?}"
+        );
+    }
 }

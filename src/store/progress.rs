@@ -99,13 +99,13 @@ pub(super) fn load(
     }))
 }
 
-/// R4: one batch with all of `commit`, durable when this returns.
+/// R4: one batch with all of `commit`, durable when this returns. True if the torrent is finished now.
 pub(super) fn commit(
     database: &mut Database,
     info_hash: &InfoHash,
     shape: Shape,
     commit: &Commit,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     for piece in &commit.durable {
         shape.check_piece(*info_hash, *piece)?;
     }
@@ -129,7 +129,8 @@ pub(super) fn commit(
         partial::forget(database, &mut batch, info_hash, &durable)?;
     }
     commit.totals.put(&mut batch, info_hash);
-    database.commit(batch)
+    database.commit(batch)?;
+    Ok(finished)
 }
 
 /// Adds the new bits to `batch`; true if the torrent is finished with them.
