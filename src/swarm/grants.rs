@@ -220,7 +220,7 @@ impl Swarm {
         let queued = self.requests.blocks_of(key) + LATE_BLOCKS;
         let ours = peer.service.time_for(queued);
         let enough = if self.is_end_game() {
-            ours * 3 / 2 + Duration::from_millis(250)
+            ours * 2 + Duration::from_millis(500)
         } else {
             ours * 4 + Duration::from_secs(10)
         };
