@@ -1,7 +1,8 @@
 //! The `.bit` encoding: a torrent as JSON, with the same info-hash.
 //!
-//! Its fields spell out the basics of an info dictionary, which is rebuilt from them and must have the info-hash that the file claims. An
-//! info dictionary with more than the basics is carried whole in `info`, and fields beside it must agree with it.
+//! Its fields spell out the basics of an info dictionary, which is rebuilt from them and must have the info-hash that the file
+//! claims. An info dictionary with more than the basics, or with more than [`SPELLED_MAX`] pieces, is carried whole in `info`,
+//! and fields beside it must agree with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::format::host;
 
 /// The version of the format.
 const VERSION: u32 = 1;
+/// Most piece hashes that are spelled out; more are carried in `info`, which takes half the space, so that every torrent fits
+/// [`METAINFO_MAX`].
+const SPELLED_MAX: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,7 +95,7 @@ impl Metainfo {
     /// Writes a `.bit`.
     pub fn to_bit(&self) -> String {
         let basics = Basics::of(&self.info).expect("the dictionary of an Info was read before");
-        let plain = basics.to_raw() == self.info.raw();
+        let plain = basics.pieces.len() <= SPELLED_MAX && basics.to_raw() == self.info.raw();
         let (length, files) = basics.content.split();
         let date = self
             .creation_date
