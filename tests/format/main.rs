@@ -2,5 +2,6 @@
 //!
 //! The real inputs are not part of this repository: `SEEDBANK_CORPUS` names the folder that holds them.
 
+mod agreement;
 mod corpus;
 mod hostile;
