@@ -31,6 +31,9 @@ use super::pipeline::Pipeline;
 use super::requests::Requests;
 use super::uploads::Uploads;
 
+/// Bytes of a reject.
+const REJECT_BYTES: usize = 17;
+
 /// What a connection is about and what was agreed on in the handshake.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
@@ -69,7 +72,7 @@ struct Remote {
 /// - in: [`receive`](Self::receive), [`wanted`](Self::wanted);
 /// - orders: [`grant`](Self::grant), [`revoke`](Self::revoke), [`set_choke`](Self::set_choke),
 ///   [`set_interest`](Self::set_interest), [`announce_have`](Self::announce_have), [`retract`](Self::retract),
-///   [`set_upload_only`](Self::set_upload_only), [`close`](Self::close);
+///   [`set_upload_only`](Self::set_upload_only), [`announce_dht_port`](Self::announce_dht_port), [`close`](Self::close);
 /// - out: [`outgoing`](Self::outgoing) and [`sent`](Self::sent) for messages; [`next_uploads`](Self::next_uploads), then
 ///   [`piece_header`](Self::piece_header) and [`uploaded`](Self::uploaded) or [`read_failed`](Self::read_failed) for blocks;
 /// - news: [`poll`](Self::poll), [`tally`](Self::tally);
@@ -89,7 +92,7 @@ pub struct Session {
     interested: bool,
     closed: bool,
     out: Outgoing,
-    /// Rejects written since the peer last read everything.
+    /// Rejects that wait in `out`, at most.
     rejects: u32,
     events: VecDeque<Event>,
     requests: Requests,
@@ -172,7 +175,8 @@ impl Session {
 
     /// Lets the session request `range`, whole blocks of one piece, after what was granted before. What cannot be
     /// requested now (the peer chokes us, the range is not of whole blocks or above
-    /// [`RUN_LEN_MAX`](crate::base::limits::RUN_LEN_MAX), the session is closed) is returned at once.
+    /// [`RUN_LEN_MAX`](crate::base::limits::RUN_LEN_MAX), the session is closed) is returned at once. Blocks that are open in
+    /// an earlier grant should not be granted again: they would be requested twice.
     pub fn grant(&mut self, now: Instant, range: BlockRange) {
         let possible = !self.remote.choking || self.remote.allowed_fast.contains(&range.piece());
         if self.closed || !possible || !self.requests.accepts(range) {
@@ -247,6 +251,11 @@ impl Session {
         }
     }
 
+    /// Tells the peer where our DHT node listens (BEP 5); for peers whose handshake says that they have one.
+    pub fn announce_dht_port(&mut self, port: u16) {
+        self.out.push(&Message::Port(port));
+    }
+
     /// The connection is ending: whatever was granted comes back, and nothing is granted or served any more.
     pub fn close(&mut self) {
         self.closed = true;
@@ -263,9 +272,8 @@ impl Session {
     /// The first `n` bytes of [`outgoing`](Self::outgoing) were written.
     pub fn sent(&mut self, n: usize) {
         self.out.consume(n);
-        if self.out.pending().is_empty() {
-            self.rejects = 0;
-        }
+        let unread = self.out.pending().len() / REJECT_BYTES;
+        self.rejects = self.rejects.min(unread as u32);
     }
 
     /// Requests to serve now, oldest first, as many as fit `max_bytes` but at least one if there is any. Each must be
