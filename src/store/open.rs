@@ -25,16 +25,11 @@ pub enum History {
     /// Nothing: the state folder is new.
     Fresh,
     /// A database of this version.
-    Current {
-        /// Whether the last run ended in order.
-        clean: bool,
-    },
+    Current,
     /// A database of an older version, which was migrated.
     Migrated {
         /// The version it had.
         from: u32,
-        /// Whether the last run ended in order.
-        clean: bool,
     },
     /// No usable database beside a catalog, or a broken one: all is to be hashed again.
     Rebuilt {
@@ -101,11 +96,10 @@ impl Folder {
                 return Ok((database, history));
             }
             Ok((database, from)) => {
-                let clean = database.is_clean();
                 let history = if from == schema::SCHEMA_VERSION {
-                    History::Current { clean }
+                    History::Current
                 } else {
-                    History::Migrated { from, clean }
+                    History::Migrated { from }
                 };
                 return Ok((database, history));
             }

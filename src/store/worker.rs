@@ -167,6 +167,11 @@ impl Worker {
         Ok(())
     }
 
+    pub(super) fn begin(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
+        let shape = self.shape_of(info_hash)?;
+        self.with(|database| progress::begin(database, info_hash, shape))
+    }
+
     pub(super) fn clear(
         &mut self,
         info_hash: &InfoHash,
@@ -215,6 +220,7 @@ impl Record {
         let mut record = Self {
             durable: crate::base::Bitfield::new(shape.pieces),
             finished: false,
+            clean: false,
             identities: vec![None; shape.files as usize],
             partial: Vec::new(),
             notes: Vec::new(),
