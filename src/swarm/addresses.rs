@@ -228,10 +228,10 @@ impl AddressBook {
         if self.bans.insert(ban) {
             self.ban_order.push_back(ban);
         }
-        if self.ban_order.len() > BANS_MAX {
-            if let Some(oldest) = self.ban_order.pop_front() {
-                self.bans.remove(&oldest);
-            }
+        if self.ban_order.len() > BANS_MAX
+            && let Some(oldest) = self.ban_order.pop_front()
+        {
+            self.bans.remove(&oldest);
         }
     }
 
@@ -267,8 +267,9 @@ impl AddressBook {
 
 impl Entry {
     fn may_dial(&self, seeding: bool) -> bool {
-        let tired = self.failures >= TRIES && self.source != Source::User;
-        !tired && !(seeding && self.seed)
+        let fresh = self.failures < TRIES || self.source == Source::User;
+        let of_use = !seeding || !self.seed;
+        fresh && of_use
     }
 }
 

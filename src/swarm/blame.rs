@@ -130,10 +130,11 @@ impl Blame {
                 continue;
             };
             for (block, (bad, good)) in record.digests.iter().zip(good).enumerate() {
-                if let Some(sender) = record.senders.of(block).filter(|_| bad != good) {
-                    if !liars.iter().any(|liar| liar.key == sender.key) {
-                        liars.push(*sender);
-                    }
+                if bad != good
+                    && let Some(sender) = record.senders.of(block)
+                    && !liars.iter().any(|liar| liar.key == sender.key)
+                {
+                    liars.push(*sender);
                 }
             }
         }

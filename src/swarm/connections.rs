@@ -7,6 +7,7 @@ use super::Swarm;
 use super::action::{Action, BanReason, DropReason, PeerInfo, PeerKey, Refusal, Source};
 use super::blame::Suspect;
 use super::peers::Peer;
+use crate::base::BLOCK_LEN;
 use crate::base::limits::DIALS_PER_TORRENT;
 
 /// A connection over which nothing passed for this long makes room for a new one.
@@ -194,7 +195,7 @@ impl Swarm {
         }
     }
 
-    /// A peer was proven to lie.
+    /// A peer was proven to lie: it goes, and so does what it sent of unfinished pieces.
     pub(super) fn ban(&mut self, liar: &Suspect, why: BanReason) {
         let ip = liar.addr.ip();
         let shares = |peer: &Peer| peer.info.addr.ip() == ip && peer.info.id != liar.id;
@@ -202,6 +203,11 @@ impl Swarm {
         self.addresses.ban(liar, shared);
         let addr = liar.listen.unwrap_or(liar.addr);
         self.actions.push_back(Action::Banned { addr, why });
+        for (piece, blocks) in self.pieces.disown(liar.key) {
+            self.tally.wasted(u64::from(blocks) * u64::from(BLOCK_LEN));
+            self.refresh(piece);
+            self.freed = true;
+        }
         for key in self.peers.keys() {
             let same =
                 |p: &Peer| key == liar.key || (p.info.id == liar.id && p.info.addr.ip() == ip);

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::Swarm;
 use super::action::{Action, PeerKey};
+use super::peers::Peer;
 use super::picker;
+use super::pieces::Partial;
 use super::requests::Grant;
 use crate::base::limits::{BLOCK_COPIES_MAX, RUN_LEN_MAX};
 use crate::base::{BLOCK_LEN, PieceIndex};
@@ -40,7 +42,7 @@ impl Swarm {
             };
             self.grant(now, key, piece, blocks);
         }
-        let idle = |peer: &super::peers::Peer| peer.hungry > 0 && !peer.closing;
+        let idle = |peer: &Peer| peer.hungry > 0 && !peer.closing;
         if !self.is_complete() && self.peers.get(key).is_some_and(idle) {
             self.starved.insert(key);
         }
@@ -144,7 +146,7 @@ impl Swarm {
         {
             return false;
         }
-        let clean = |other: PeerKey, peer: &super::peers::Peer| {
+        let clean = |other: PeerKey, peer: &Peer| {
             peer.serves(piece)
                 && !peer.closing
                 && !peer.snubbed
@@ -159,10 +161,7 @@ impl Swarm {
         let open = self.pieces.open().iter().copied();
         let open = open.filter(|&p| peer.serves(p) && self.is_trusted_with(key, p));
         open.min_by_key(|&piece| {
-            let free = self
-                .pieces
-                .partial(piece)
-                .map_or(0, |partial| partial.free());
+            let free = self.pieces.partial(piece).map_or(0, Partial::free);
             (free, self.availability.count(piece))
         })
     }

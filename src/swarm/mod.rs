@@ -7,7 +7,7 @@
 //! What it guarantees, whatever peers do:
 //! - A block is asked of nobody once it is received, and of at most three peers before; only in the end game of more than one.
 //! - What is verified, or being hashed, is never written again.
-//! - A peer is banned on proof only: see [`blame`].
+//! - A peer is banned on proof only: bytes that differ from those whose hash matched. Suspicion only decides who is asked next.
 //! - Addresses, hints, grants per peer and records are bounded by `base::limits`.
 //!
 //! The calls by topic:

@@ -230,11 +230,15 @@ impl Peer {
         self.marks = [self.marks[1], totals];
     }
 
-    /// Remembers a hint about `piece`, up to a bound.
+    /// Remembers a hint about `piece`, up to a bound; the oldest goes.
     pub(super) fn hint(hints: &mut Vec<PieceIndex>, piece: PieceIndex) {
-        if hints.len() < HINTS_PER_PEER && !hints.contains(&piece) {
-            hints.push(piece);
+        if hints.contains(&piece) {
+            return;
         }
+        if hints.len() >= HINTS_PER_PEER {
+            hints.remove(0);
+        }
+        hints.push(piece);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::action::Start;
+use super::action::{PeerKey, Start};
 use super::blame::{Senders, Suspect};
 use crate::base::{Bitfield, Geometry, PieceIndex};
 
@@ -306,6 +306,28 @@ impl PieceMap {
                 }
             }
         });
+    }
+
+    /// What this peer sent of pieces that are not being hashed yet is missing again; says of which pieces, and how many blocks.
+    pub(super) fn disown(&mut self, key: PeerKey) -> Vec<(PieceIndex, u32)> {
+        let mut disowned = Vec::new();
+        for piece in self.under_way().collect::<Vec<_>>() {
+            let mut count = 0;
+            self.change(piece, |partial| {
+                for block in 0..partial.blocks.len() as u32 {
+                    let stored = partial.blocks[block as usize] == Block::Stored;
+                    let sender = partial.senders.of(block as usize);
+                    if stored && !partial.checking && sender.is_some_and(|s| s.key == key) {
+                        partial.set_missing(block);
+                        count += 1;
+                    }
+                }
+            });
+            if count > 0 {
+                disowned.push((piece, count));
+            }
+        }
+        disowned
     }
 
     /// Stored blocks of unfinished pieces, as runs of blocks: what an orderly stop keeps.

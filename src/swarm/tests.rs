@@ -349,6 +349,20 @@ fn of_two_suspects_the_one_whose_block_differs_is_banned_once_a_clean_peer_sends
 }
 
 #[test]
+fn blocks_of_a_banned_peer_in_other_pieces_are_fetched_again() {
+    let mut scene = Scene::new(2, 32, |_, _| {});
+    let liar = scene.seed(1);
+    scene.hungry(liar, 1);
+    scene.deliver(liar, good(32));
+    assert_eq!(scene.swarm.stored_blocks().count(), 1);
+    let suspect = scene.swarm.peers.get(liar).unwrap().suspect(liar);
+    let why = BanReason::WholePiece(scene.piece(1));
+    scene.swarm.ban(&suspect, why);
+    scene.drain();
+    assert_eq!(scene.swarm.stored_blocks().count(), 0);
+}
+
+#[test]
 fn suspects_wait_while_a_clean_peer_can_send_the_piece() {
     let mut scene = Scene::new(1, 32, |_, _| {});
     let clean = scene.seed(3);
@@ -441,7 +455,7 @@ fn a_choked_peer_is_asked_for_allowed_pieces_only() {
 #[test]
 fn lost_pieces_are_fetched_again_and_completion_is_said_again() {
     let mut scene = Scene::new(2, 1, |config, start| {
-        *start = Start::complete(&config.geometry)
+        *start = Start::complete(&config.geometry);
     });
     scene.drain();
     assert!(

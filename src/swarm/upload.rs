@@ -50,12 +50,13 @@ impl Swarm {
 
     /// Tells the peer whether it may request, if that changed.
     pub(super) fn set_choke(&mut self, now: Instant, key: PeerKey, on: bool) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            if peer.unchoked == on && !peer.closing {
-                peer.unchoked = !on;
-                peer.choke_changed = now;
-                self.actions.push_back(Action::Choke { key, on });
-            }
+        if let Some(peer) = self.peers.get_mut(key)
+            && peer.unchoked == on
+            && !peer.closing
+        {
+            peer.unchoked = !on;
+            peer.choke_changed = now;
+            self.actions.push_back(Action::Choke { key, on });
         }
     }
 

@@ -162,10 +162,10 @@ fn any_info() -> impl Strategy<Value = Vec<u8>> {
                                 file.bytes("attr", attr);
                                 file.int("length", *length);
                                 file.list("path", |list| {
-                                    path.iter().for_each(|name| list.bytes(name))
+                                    path.iter().for_each(|name| list.bytes(name));
                                 });
                                 file.list("symlink path", |list| {
-                                    path.iter().for_each(|name| list.bytes(name))
+                                    path.iter().for_each(|name| list.bytes(name));
                                 });
                             });
                         }

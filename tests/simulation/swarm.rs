@@ -85,6 +85,30 @@ fn large_pieces_are_shared_between_slow_peers() {
 }
 
 #[test]
+fn a_peer_that_never_delivers_does_not_hold_up_the_end() {
+    let mut world = world(64, 16, 11);
+    world.add(true, 2 * MB, None);
+    world.add(true, 100, None);
+    world.add(false, MB, None);
+    let took = run(&mut world, "a seed that stalls", 200);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let runs = [12, 12, 13].map(|seed| {
+        let mut world = world(30, 16, seed);
+        world.add(true, 2 * MB, None);
+        for _ in 0..8 {
+            world.add(false, MB, None);
+        }
+        run(&mut world, "repeated", 200)
+    });
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0], runs[2]);
+}
+
+#[test]
 fn one_slow_peer_does_not_hold_up_the_end() {
     let mut world = world(64, 16, 5);
     world.add(true, 2 * MB, None);
@@ -139,6 +163,6 @@ fn a_swarm_with_peers_that_come_and_go_completes() {
             }
         }
         run(&mut world, "churn", 600);
-        assert!(wasted_share(&world) < 0.05);
+        assert!(wasted_share(&world) < 0.02);
     }
 }

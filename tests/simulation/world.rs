@@ -18,10 +18,10 @@ const BAD: u8 = 2;
 const GOOD: u8 = 1;
 
 /// A small generator, so that a run follows from its seed.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -105,9 +105,9 @@ impl Ord for Queued {
 }
 
 /// One client.
-pub struct Node {
-    pub swarm: Swarm,
-    pub addr: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) swarm: Swarm,
+    pub(crate) addr: SocketAddr,
     id: PeerId,
     up_rate: u64,
     /// Sends a bad block in place of every n-th.
@@ -115,26 +115,25 @@ pub struct Node {
     blocks_sent: u64,
     busy: bool,
     links: BTreeMap<PeerKey, (usize, usize)>,
-    turn: PeerKeyTurn,
+    /// The link that sent last.
+    turn: Option<PeerKey>,
     /// Versions of the stored blocks.
     store: BTreeMap<(PieceIndex, u32), u8>,
     timer: Option<Instant>,
     online: bool,
     life: u32,
-    pub completed: Option<Duration>,
-    pub banned: BTreeSet<SocketAddr>,
-    pub bad_blocks: u64,
-    pub downloaded: u64,
-    pub wasted: u64,
+    pub(crate) completed: Option<Duration>,
+    pub(crate) banned: BTreeSet<SocketAddr>,
+    pub(crate) bad_blocks: u64,
+    pub(crate) downloaded: u64,
+    pub(crate) wasted: u64,
 }
 
-type PeerKeyTurn = Option<PeerKey>;
-
 /// All nodes, links and events.
-pub struct World {
-    pub geometry: Geometry,
-    pub nodes: Vec<Node>,
-    pub dice: Dice,
+pub(crate) struct World {
+    pub(crate) geometry: Geometry,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) dice: Dice,
     links: Vec<Link>,
     events: BinaryHeap<Reverse<Queued>>,
     count: u64,
@@ -143,7 +142,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(geometry: Geometry, seed: u64) -> Self {
+    pub(crate) fn new(geometry: Geometry, seed: u64) -> Self {
         let start = Instant::now();
         Self {
             geometry,
@@ -158,7 +157,7 @@ impl World {
     }
 
     /// Adds a node that uploads at `up_rate` bytes per second and, as a liar, spoils every `lies`-th block.
-    pub fn add(&mut self, complete: bool, up_rate: u64, lies: Option<u64>) -> usize {
+    pub(crate) fn add(&mut self, complete: bool, up_rate: u64, lies: Option<u64>) -> usize {
         let n = self.nodes.len();
         let addr = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881));
         let start = match complete {
@@ -205,7 +204,7 @@ impl World {
     }
 
     /// A tracker's answer: some addresses of others.
-    pub fn announce(&mut self, n: usize) {
+    pub(crate) fn announce(&mut self, n: usize) {
         let count = self.nodes.len() as u64;
         let addrs: Vec<_> = (0..15)
             .map(|_| self.nodes[self.dice.below(count) as usize].addr)
@@ -218,12 +217,12 @@ impl World {
     }
 
     /// The node leaves at a time and comes back later with what it had.
-    pub fn plan_absence(&mut self, n: usize, at: Duration, away: Duration) {
+    pub(crate) fn plan_absence(&mut self, n: usize, at: Duration, away: Duration) {
         self.push(self.start + at, Event::Leave(n, away));
     }
 
     /// Runs until `done` or nothing happens any more or the time is up; says how much time passed.
-    pub fn run(&mut self, limit: Duration, done: impl Fn(&[Node]) -> bool) -> Duration {
+    pub(crate) fn run(&mut self, limit: Duration, done: impl Fn(&[Node]) -> bool) -> Duration {
         while let Some(Reverse(Queued(at, _, event))) = self.events.pop() {
             self.now = self.now.max(at);
             if self.now - self.start > limit {
@@ -274,6 +273,7 @@ impl World {
                     self.checked(n, piece, &versions);
                 }
             }
+            Event::Leave(n, _) if !self.nodes[n].online => {}
             Event::Leave(n, away) => {
                 let links: Vec<_> = self.nodes[n].links.values().copied().collect();
                 for (link, _) in links {
@@ -601,7 +601,7 @@ impl World {
 
     fn drain(&mut self, n: usize) {
         while let Some(action) = self.nodes[n].swarm.poll() {
-            self.perform(n, action);
+            self.perform(n, &action);
         }
         let node = &mut self.nodes[n];
         if let Some(at) = node.swarm.next_deadline().filter(|_| node.online) {
@@ -613,9 +613,9 @@ impl World {
         }
     }
 
-    fn perform(&mut self, n: usize, action: Action) {
+    fn perform(&mut self, n: usize, action: &Action) {
         let side = |key: &PeerKey| self.nodes[n].links.get(key).copied();
-        match action {
+        match *action {
             Action::Dial(addr) => {
                 self.push(
                     self.now + Duration::from_millis(50),
