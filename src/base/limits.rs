@@ -14,6 +14,20 @@ pub const PIECE_LEN_MAX: u32 = 256 << 20;
 pub const BENCODE_DEPTH_MAX: usize = 64;
 /// Most values in one bencoded document: bounds the memory of the reader's index.
 pub const BENCODE_VALUES_MAX: usize = 4 << 20;
+/// Longest name of a file or folder, in bytes: what Linux, macOS and Windows filesystems take.
+pub const NAME_LEN_MAX: usize = 255;
+/// Longest path of a file within a torrent, in bytes: Linux takes 4,096 and the destination needs room too.
+pub const PATH_LEN_MAX: usize = 3_072;
+/// Most components of a path below the torrent's own folder: as libtorrent allows.
+pub const PATH_DEPTH_MAX: usize = 100;
+/// Names tried to tell colliding files of one torrent apart before it is refused: as libtorrent allows. Bounds quadratic work.
+pub const RENAMES_MAX: usize = 500;
+/// Longest address of a tracker or web seed that is kept, in bytes: what HTTP servers take.
+pub const URL_LEN_MAX: usize = 8 << 10;
+/// Longest magnet link, in bytes: real ones with hundreds of trackers stay below 20 KiB.
+pub const MAGNET_LEN_MAX: usize = 64 << 10;
+/// Highest file index that a magnet link may select (BEP 53), exclusive: more files than any torrent that fits [`METAINFO_MAX`].
+pub const SELECT_INDEX_MAX: u32 = 4 << 20;
 
 // --- wire: what one connection may ask for ----------------------------------------------------
 
