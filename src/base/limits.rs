@@ -76,6 +76,15 @@ pub const EVENT_QUEUE: usize = 16_384;
 pub const WRITE_BUDGET: usize = 32 << 20;
 /// Verified bytes that may wait to become durable: the most that is ever hashed again after a crash.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Jobs that wait for one disk thread. Whoever submits more waits with them.
+pub const DISK_QUEUE: usize = 64;
+/// Payload files open at once, over all torrents, besides the locked ones; fewer if the system allows fewer. Files with bytes not
+/// yet synced are closed last, and synced before.
+pub const OPEN_FILES: usize = 256;
+/// Files of one torrent that are locked and kept open, the first ones: two programs that fight over one payload meet there.
+pub const LOCKED_FILES: usize = 16;
+/// Bytes written to a file before the kernel is asked to start writing them back, so that a sync finds little left to do.
+pub const WRITE_BACK_BYTES: u64 = 8 << 20;
 
 // --- store ------------------------------------------------------------------------------------
 
