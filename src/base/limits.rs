@@ -94,3 +94,15 @@ pub const STORE_VALUE_MAX: usize = 1_024;
 pub const STORE_CACHE: u64 = 32 << 20;
 /// Peers remembered in the database for one torrent.
 pub const STORED_PEERS_MAX: usize = 200;
+/// DHT nodes remembered in the database: more than a full routing table holds.
+pub const STORED_NODES_MAX: usize = 2_000;
+/// Jobs that wait for the thread of the store: each torrent has one commit and a few notes under way at most.
+pub const STORE_QUEUE: usize = 256;
+/// Time after which a database that does not open counts as broken. A sound one opens in milliseconds.
+pub const STORE_OPEN_TIME: Duration = Duration::from_secs(60);
+/// Runs of blocks of unfinished pieces that one clean stop stores for a torrent; what is beyond is fetched again.
+pub const STORED_PARTIALS_MAX: usize = 65_536;
+/// Largest file of notes of one torrent, in bytes: ten times what a full checkpoint of 16 KiB pieces takes.
+pub const NOTES_MAX: u64 = 1 << 20;
+/// Largest file of choices of one torrent, in bytes: a path, and a few words.
+pub const CHOICES_MAX: usize = 64 << 10;
