@@ -127,8 +127,14 @@ impl FromStr for AddressList {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        parts.map(Address::from_str).collect::<Result<_, _>>().map(Self)
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        parts
+            .map(Address::from_str)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -157,8 +163,22 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         let bad = [
-            "", "6881", "host", "host:", ":", ":65536", ":-1", ":+1", "::1:80", "[::1]", "[::1:80",
-            "[x]:1", "a b:1", "a/b:1", "http://a:1", "1.2.3.4:x",
+            "",
+            "6881",
+            "host",
+            "host:",
+            ":",
+            ":65536",
+            ":-1",
+            ":+1",
+            "::1:80",
+            "[::1]",
+            "[::1:80",
+            "[x]:1",
+            "a b:1",
+            "a/b:1",
+            "http://a:1",
+            "1.2.3.4:x",
         ];
         for text in bad {
             assert!(text.parse::<Address>().is_err(), "{text}");

@@ -98,31 +98,78 @@ pub(crate) struct StateFlag {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TransferArgs {
     /// Folder of the payload [default: . for get, beside the metainfo for seed]
-    #[arg(long, env = "SEEDBANK_DEST", value_name = "DIR", help_heading = "Files")]
+    #[arg(
+        long,
+        env = "SEEDBANK_DEST",
+        value_name = "DIR",
+        help_heading = "Files"
+    )]
     pub(crate) dest: Option<PathBuf>,
     /// How bytes get into files
-    #[arg(long, env = "SEEDBANK_IO", value_name = "HOW", default_value = "auto", help_heading = "Files")]
+    #[arg(
+        long,
+        env = "SEEDBANK_IO",
+        value_name = "HOW",
+        default_value = "auto",
+        help_heading = "Files"
+    )]
     pub(crate) io: Io,
     /// Take connections here; empty for none [default: :6881, or any free port if that is taken]
-    #[arg(long, env = "SEEDBANK_TCP_LISTEN", value_name = "ADDR", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "SEEDBANK_TCP_LISTEN",
+        value_name = "ADDR",
+        help_heading = "Network"
+    )]
     pub(crate) tcp_listen: Option<Listen>,
     /// DHT node address; empty for none
-    #[arg(long, env = "SEEDBANK_DHT_LISTEN", value_name = "ADDR", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "SEEDBANK_DHT_LISTEN",
+        value_name = "ADDR",
+        help_heading = "Network"
+    )]
     pub(crate) dht_listen: Option<Listen>,
     /// DHT nodes to start from; empty for none
-    #[arg(long, env = "SEEDBANK_BOOTSTRAP", value_name = "ADDR[,ADDR]", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "SEEDBANK_BOOTSTRAP",
+        value_name = "ADDR[,ADDR]",
+        help_heading = "Network"
+    )]
     pub(crate) bootstrap: Vec<AddressList>,
     /// Peers to connect to
-    #[arg(long, env = "SEEDBANK_PEER", value_name = "ADDR[,ADDR]", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "SEEDBANK_PEER",
+        value_name = "ADDR[,ADDR]",
+        help_heading = "Network"
+    )]
     pub(crate) peer: Vec<AddressList>,
     /// Most bytes per second to receive: 500K, 2M, 1MiB; 0 for no limit
-    #[arg(long, env = "SEEDBANK_MAX_DOWN", value_name = "RATE", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "SEEDBANK_MAX_DOWN",
+        value_name = "RATE",
+        help_heading = "Network"
+    )]
     pub(crate) max_down: Option<Rate>,
     /// Most bytes per second to send
-    #[arg(long, env = "SEEDBANK_MAX_UP", value_name = "RATE", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "SEEDBANK_MAX_UP",
+        value_name = "RATE",
+        help_heading = "Network"
+    )]
     pub(crate) max_up: Option<Rate>,
     /// After a download: seed this many seconds, or `forever` (seed itself runs until it is stopped)
-    #[arg(long, env = "SEEDBANK_KEEP", value_name = "SECONDS", default_value = "0", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "SEEDBANK_KEEP",
+        value_name = "SECONDS",
+        default_value = "0",
+        help_heading = "Network"
+    )]
     pub(crate) keep: Keep,
     /// On a terminal: a line for each peer
     #[arg(long, env = "SEEDBANK_PEERS", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, help_heading = "Output")]
@@ -168,7 +215,9 @@ impl FromStr for Keep {
         if text == "forever" {
             return Ok(Self::Forever);
         }
-        let seconds: u32 = text.parse().map_err(|_| "a whole number of seconds, or `forever`")?;
+        let seconds: u32 = text
+            .parse()
+            .map_err(|_| "a whole number of seconds, or `forever`")?;
         Ok(Self::For(Duration::from_secs(u64::from(seconds))))
     }
 }
@@ -209,7 +258,12 @@ pub(crate) struct CreateArgs {
     #[arg(short, long, env = "SEEDBANK_OUTPUT", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Bytes of a piece: a power of two, at least 16KiB
-    #[arg(long, env = "SEEDBANK_PIECE_LENGTH", value_name = "N", default_value = "256KiB")]
+    #[arg(
+        long,
+        env = "SEEDBANK_PIECE_LENGTH",
+        value_name = "N",
+        default_value = "256KiB"
+    )]
     pub(crate) piece_length: Bytes,
     /// Tracker; each one given is a tier of its own
     #[arg(long, env = "SEEDBANK_ANNOUNCE", value_name = "URL")]
@@ -342,7 +396,12 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "SEEDBANK_FILE", value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
     /// How many random bytes to share
-    #[arg(long, env = "SEEDBANK_SIZE", value_name = "N", default_value = "256MiB")]
+    #[arg(
+        long,
+        env = "SEEDBANK_SIZE",
+        value_name = "N",
+        default_value = "256MiB"
+    )]
     pub(crate) size: Bytes,
     /// Seed of the random bytes [default: another each time]
     #[arg(long, env = "SEEDBANK_RANDOM", value_name = "N")]
@@ -367,11 +426,16 @@ mod tests {
     fn every_flag_has_the_environment_variable_of_its_name() {
         fn look(command: &clap::Command, path: &str) {
             for flag in command.get_arguments() {
-                let Some(long) = flag.get_long().filter(|&long| long != "help" && long != "version") else {
+                let Some(long) = flag
+                    .get_long()
+                    .filter(|&long| long != "help" && long != "version")
+                else {
                     continue;
                 };
                 let wanted = format!("SEEDBANK_{}", long.replace('-', "_").to_uppercase());
-                let found = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+                let found = flag
+                    .get_env()
+                    .map(|name| name.to_string_lossy().into_owned());
                 assert_eq!(found, Some(wanted), "{path} --{long}");
             }
             for sub in command.get_subcommands() {

@@ -31,7 +31,9 @@ pub(crate) fn run(args: &CreateArgs, out: &Output) -> Result<Exit, Failure> {
     let place = Place::of(&args.path)?;
     let targets = targets(&place, args);
     // Before the hours of hashing, not after them.
-    targets.iter().try_for_each(|(path, _)| check_overwrite(path))?;
+    targets
+        .iter()
+        .try_for_each(|(path, _)| check_overwrite(path))?;
     let described = payload::describe(&place, &wishes, out)?;
     for (path, format) in &targets {
         write(path, &encode(&described.metainfo, *format))?;
@@ -40,7 +42,11 @@ pub(crate) fn run(args: &CreateArgs, out: &Output) -> Result<Exit, Failure> {
     let paths = targets.iter().map(|(path, _)| path.display().to_string());
     if out.wants_json() {
         let name = described.metainfo.info.name();
-        out.json(&Created { info_hash, name, paths: paths.collect() });
+        out.json(&Created {
+            info_hash,
+            name,
+            paths: paths.collect(),
+        });
     } else {
         paths.for_each(|path| out.clean_line(path));
         out.line(info_hash);
@@ -69,7 +75,9 @@ fn wishes(args: &CreateArgs) -> Result<Wishes, Failure> {
 fn check_url(url: &str, flag: &str, schemes: &[&str]) -> Result<(), Failure> {
     let split = url.split_once("://");
     let good = split.is_some_and(|(scheme, rest)| {
-        schemes.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+        schemes
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(scheme))
             && !rest.is_empty()
             && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
     });
@@ -178,7 +186,11 @@ mod tests {
     use super::*;
 
     fn targets_for(format: Option<Format>, output: Option<&str>) -> Vec<String> {
-        let place = Place { path: "/p/film.mp4".into(), folder: "/p".into(), name: "film.mp4".into() };
+        let place = Place {
+            path: "/p/film.mp4".into(),
+            folder: "/p".into(),
+            name: "film.mp4".into(),
+        };
         let args = CreateArgs {
             path: place.path.clone(),
             format,
@@ -196,12 +208,24 @@ mod tests {
 
     #[test]
     fn both_formats_go_beside_the_payload_unless_told_otherwise() {
-        assert_eq!(targets_for(None, None), ["/p/film.mp4.bit", "/p/film.mp4.torrent"]);
+        assert_eq!(
+            targets_for(None, None),
+            ["/p/film.mp4.bit", "/p/film.mp4.torrent"]
+        );
         assert_eq!(targets_for(Some(Format::Bit), None), ["/p/film.mp4.bit"]);
         assert_eq!(targets_for(None, Some("/q/x.torrent")), ["/q/x.torrent"]);
-        assert_eq!(targets_for(None, Some("/q/x")), ["/q/x.bit", "/q/x.torrent"]);
-        assert_eq!(targets_for(Some(Format::Both), Some("/q/x.bit")), ["/q/x.bit", "/q/x.torrent"]);
-        assert_eq!(targets_for(Some(Format::Torrent), Some("/q/odd")), ["/q/odd"]);
+        assert_eq!(
+            targets_for(None, Some("/q/x")),
+            ["/q/x.bit", "/q/x.torrent"]
+        );
+        assert_eq!(
+            targets_for(Some(Format::Both), Some("/q/x.bit")),
+            ["/q/x.bit", "/q/x.torrent"]
+        );
+        assert_eq!(
+            targets_for(Some(Format::Torrent), Some("/q/odd")),
+            ["/q/odd"]
+        );
     }
 
     #[test]
@@ -210,7 +234,15 @@ mod tests {
         for good in ["http://t/announce", "UDP://t:6969", "https://t"] {
             assert!(check_url(good, "--announce", &schemes).is_ok(), "{good}");
         }
-        for bad in ["", "t:80", "ftp://t", "http://", "http://a b", "://x", "http://a\n"] {
+        for bad in [
+            "",
+            "t:80",
+            "ftp://t",
+            "http://",
+            "http://a b",
+            "://x",
+            "http://a\n",
+        ] {
             assert!(check_url(bad, "--announce", &schemes).is_err(), "{bad}");
         }
     }

@@ -8,8 +8,9 @@ use super::exit::{Exit, Failure};
 /// # Errors
 /// Always.
 pub(crate) fn run(_args: &DhtArgs) -> Result<Exit, Failure> {
-    Err(
-        Failure::new(Exit::Unknown, "this version has no DHT yet; it comes with a later one")
-            .hint("peers are found through trackers and --peer"),
+    Err(Failure::new(
+        Exit::Unknown,
+        "this version has no DHT yet; it comes with a later one",
     )
+    .hint("peers are found through trackers and --peer"))
 }

@@ -23,7 +23,10 @@ pub(crate) fn run(args: &GetArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
     for source in &args.sources {
         let loaded = source.load(&plan.config.state)?;
         if !seen.insert(loaded.metainfo.info.info_hash()) {
-            out.warn("duplicate", format!("{source}: the same torrent was named before"));
+            out.warn(
+                "duplicate",
+                format!("{source}: the same torrent was named before"),
+            );
             continue;
         }
         let dest = args.transfer.dest.clone().or(loaded.earlier);

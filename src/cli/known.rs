@@ -19,7 +19,10 @@ pub(crate) struct Known {
 
 impl From<CatalogEntry> for Known {
     fn from(entry: CatalogEntry) -> Self {
-        Self { metainfo: entry.metainfo, dest: entry.choices.dest }
+        Self {
+            metainfo: entry.metainfo,
+            dest: entry.choices.dest,
+        }
     }
 }
 
@@ -36,7 +39,9 @@ pub(crate) fn find(state: &Path, info_hash: InfoHash) -> Result<Option<Known>, F
         let catalog = store.catalog().await;
         store.close().await?;
         let mut entries = catalog?.entries.into_iter();
-        Ok(entries.find(|entry| entry.info_hash == info_hash).map(Known::from))
+        Ok(entries
+            .find(|entry| entry.info_hash == info_hash)
+            .map(Known::from))
     })
 }
 
@@ -45,7 +50,9 @@ pub(crate) fn find(state: &Path, info_hash: InfoHash) -> Result<Option<Known>, F
 /// # Errors
 /// What the errand fails with.
 pub(crate) fn run<T>(errand: impl Future<Output = Result<T, StoreError>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start a task: {error}")))?;
     runtime.block_on(errand).map_err(|error| of_store(&error))

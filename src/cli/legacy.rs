@@ -6,7 +6,14 @@
 use std::ffi::{OsStr, OsString};
 
 /// Flags of the original client that carry over by name.
-const CARRIED: [&str; 6] = ["dest", "tcp-listen", "dht-listen", "bootstrap", "peer", "keep"];
+const CARRIED: [&str; 6] = [
+    "dest",
+    "tcp-listen",
+    "dht-listen",
+    "bootstrap",
+    "peer",
+    "keep",
+];
 /// Flags that came later and take a value, which is no place to look for a subcommand.
 const WITH_VALUE: [&str; 6] = ["log", "state", "io", "max-down", "max-up", "config"];
 /// What the original called its modes.
@@ -63,8 +70,15 @@ pub(crate) fn rewrite(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
     }
     if named || help || !carried {
         // A mode's flag before a subcommand is put back for clap to refuse by name, not dropped.
-        let stray = MODES.iter().zip(&sources).filter(|(_, found)| !found.is_empty());
-        rest.extend(stray.filter(|_| !help).map(|(mode, _)| format!("--{mode}").into()));
+        let stray = MODES
+            .iter()
+            .zip(&sources)
+            .filter(|(_, found)| !found.is_empty());
+        rest.extend(
+            stray
+                .filter(|_| !help)
+                .map(|(mode, _)| format!("--{mode}").into()),
+        );
         return [program, rest].concat();
     }
     let chosen = sources.iter().position(|sources| !sources.is_empty());
@@ -98,7 +112,10 @@ fn token(arg: &OsString) -> Token<'_> {
         return Token::Other;
     }
     let bytes = arg.as_encoded_bytes();
-    let end = bytes.iter().position(|&byte| byte == b'=').unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|&byte| byte == b'=')
+        .unwrap_or(bytes.len());
     let start = if bytes.starts_with(b"--") { 2 } else { 1 };
     let Some(Ok(name)) = bytes.get(start..end).map(std::str::from_utf8) else {
         return Token::Other;
@@ -141,11 +158,29 @@ mod tests {
             "dht --dht-listen=:10000 --tcp-listen=:10001"
         );
         assert_eq!(
-            rewritten(&["-seed", "big.mp4", "-dht-listen", ":20000", "-tcp-listen", ":20001", "-bootstrap", ":10000"]),
+            rewritten(&[
+                "-seed",
+                "big.mp4",
+                "-dht-listen",
+                ":20000",
+                "-tcp-listen",
+                ":20001",
+                "-bootstrap",
+                ":10000"
+            ]),
             "seed --dht-listen=:20000 --tcp-listen=:20001 --bootstrap=:10000 -- big.mp4"
         );
         assert_eq!(
-            rewritten(&["-get", "big.mp4.bit", "-dest", "d", "-bootstrap", ":10000", "-keep", "1200"]),
+            rewritten(&[
+                "-get",
+                "big.mp4.bit",
+                "-dest",
+                "d",
+                "-bootstrap",
+                ":10000",
+                "-keep",
+                "1200"
+            ]),
             "get --dest=d --bootstrap=:10000 --keep=1200 -- big.mp4.bit"
         );
     }
@@ -153,14 +188,26 @@ mod tests {
     #[test]
     fn one_dash_or_two_and_values_attached_are_the_same() {
         let wanted = "get --dest=d --peer=:1,:2 -- m.bit";
-        assert_eq!(rewritten(&["--get=m.bit", "-dest=d", "--peer=:1,:2"]), wanted);
-        assert_eq!(rewritten(&["-get=m.bit", "--dest", "d", "-peer", ":1,:2"]), wanted);
+        assert_eq!(
+            rewritten(&["--get=m.bit", "-dest=d", "--peer=:1,:2"]),
+            wanted
+        );
+        assert_eq!(
+            rewritten(&["-get=m.bit", "--dest", "d", "-peer", ":1,:2"]),
+            wanted
+        );
     }
 
     #[test]
     fn a_subcommand_line_passes_as_it_is() {
-        assert_eq!(rewritten(&["get", "a.bit", "--state", "s"]), "get a.bit --state s");
-        assert_eq!(rewritten(&["--log", "json", "get", "a"]), "--log json get a");
+        assert_eq!(
+            rewritten(&["get", "a.bit", "--state", "s"]),
+            "get a.bit --state s"
+        );
+        assert_eq!(
+            rewritten(&["--log", "json", "get", "a"]),
+            "--log json get a"
+        );
         assert_eq!(rewritten(&["seed", "--", "-get"]), "seed -- -get");
         assert_eq!(rewritten(&["get", "a", "-dest", "d"]), "get a --dest=d");
         assert_eq!(rewritten(&["-h"]), "-h");
@@ -174,7 +221,10 @@ mod tests {
             rewritten(&["-seed", "f", "-dht-listen", "", "-bootstrap="]),
             "seed --dht-listen= --bootstrap= -- f"
         );
-        assert_eq!(rewritten(&["-get", "", "-dht-listen", ":1"]), "dht --dht-listen=:1");
+        assert_eq!(
+            rewritten(&["-get", "", "-dht-listen", ":1"]),
+            "dht --dht-listen=:1"
+        );
     }
 
     #[test]

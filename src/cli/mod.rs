@@ -28,6 +28,7 @@ mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -42,11 +43,14 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             Output::clap(&error);
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let asked = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
             return if asked { Exit::Done } else { Exit::Usage }.into();
         }
     };
-    let out = Output::new(&cli.verbosity);
+    let out = Arc::new(Output::new(&cli.verbosity));
     out.install_log();
     let exit = dispatch(cli.command, &out).unwrap_or_else(|failure| {
         out.fail(&failure);
@@ -55,7 +59,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-fn dispatch(command: Command, out: &Output) -> Result<Exit, Failure> {
+fn dispatch(command: Command, out: &Arc<Output>) -> Result<Exit, Failure> {
     match command {
         Command::Get(args) => get::run(&args, out),
         Command::Seed(args) => seed::run(&args, out),

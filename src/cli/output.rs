@@ -122,7 +122,10 @@ impl Output {
     pub(crate) fn json(&self, value: &impl Serialize) {
         match serde_json::to_string(value) {
             Ok(text) => self.write_out(&(text + "\n")),
-            Err(error) => self.fail(&Failure::new(Exit::Unknown, format!("cannot print: {error}"))),
+            Err(error) => self.fail(&Failure::new(
+                Exit::Unknown,
+                format!("cannot print: {error}"),
+            )),
         }
     }
 
@@ -136,7 +139,11 @@ impl Output {
     /// Something went wrong that the run survives.
     pub(crate) fn warn(&self, kind: &'static str, message: impl Into<String>) {
         let message = message.into();
-        self.event(&Event::Warning { info_hash: None, kind, message });
+        self.event(&Event::Warning {
+            info_hash: None,
+            kind,
+            message,
+        });
     }
 
     /// The run, or one torrent of it, fails.
@@ -144,7 +151,11 @@ impl Output {
         let message = failure.to_string();
         if self.streaming.load(Ordering::Relaxed) {
             let kind = failure.exit.word();
-            let told = Event::Error { info_hash: None, kind, message: message.clone() };
+            let told = Event::Error {
+                info_hash: None,
+                kind,
+                message: message.clone(),
+            };
             if *lock(&self.last_error) != message {
                 self.json(&stamped(&told));
             }
@@ -168,11 +179,15 @@ impl Output {
 
     fn tell(&self, event: &Event) {
         match event {
-            Event::Error { message, info_hash, .. } => {
+            Event::Error {
+                message, info_hash, ..
+            } => {
                 self.error_line(&self.about(info_hash.as_ref().map(|hex| hex.0), message));
                 clean(message).clone_into(&mut lock(&self.last_error));
             }
-            Event::Warning { message, info_hash, .. } if !self.quiet => {
+            Event::Warning {
+                message, info_hash, ..
+            } if !self.quiet => {
                 let about = self.about(info_hash.as_ref().map(|hex| hex.0), message);
                 self.write_err(&format!("warning: {}", clean(&about)));
             }
@@ -192,7 +207,15 @@ impl Output {
                 let place = tcp.map_or_else(|| "nowhere".to_owned(), |tcp| tcp.to_string());
                 format!("listening on {place}; state in {}", state.display())
             }
-            Event::Resume { info_hash, trusted, rechecked, missing, total, seconds, .. } => {
+            Event::Resume {
+                info_hash,
+                trusted,
+                rechecked,
+                missing,
+                total,
+                seconds,
+                ..
+            } => {
                 if total == missing {
                     return None;
                 }
@@ -202,21 +225,50 @@ impl Output {
                     total.saturating_sub(*missing)
                 )
             }
-            Event::Complete { info_hash, bytes, seconds, .. } => {
-                format!("{}: complete, {} in {seconds:.1} s", named(&info_hash.0), BinaryBytes(*bytes))
+            Event::Complete {
+                info_hash,
+                bytes,
+                seconds,
+                ..
+            } => {
+                format!(
+                    "{}: complete, {} in {seconds:.1} s",
+                    named(&info_hash.0),
+                    BinaryBytes(*bytes)
+                )
             }
-            Event::HashFailed { info_hash, piece, peers } => {
-                format!("{}: piece {piece} from {peers:?} is damaged; it is fetched again", named(&info_hash.0))
+            Event::HashFailed {
+                info_hash,
+                piece,
+                peers,
+            } => {
+                format!(
+                    "{}: piece {piece} from {peers:?} is damaged; it is fetched again",
+                    named(&info_hash.0)
+                )
             }
-            Event::JoinedToPeer { peer, client, incoming, .. } if self.verbose > 0 => {
+            Event::JoinedToPeer {
+                peer,
+                client,
+                incoming,
+                ..
+            } if self.verbose > 0 => {
                 let way = if *incoming { "from" } else { "to" };
                 format!("connected {way} {peer} ({client})")
             }
             Event::LeftPeer { peer, reason, .. } if self.verbose > 0 => {
                 format!("left {peer}: {reason}")
             }
-            Event::Durable { info_hash, pieces, total, ms } if self.verbose > 0 => {
-                format!("{}: {pieces} of {total} pieces durable ({ms} ms)", named(&info_hash.0))
+            Event::Durable {
+                info_hash,
+                pieces,
+                total,
+                ms,
+            } if self.verbose > 0 => {
+                format!(
+                    "{}: {pieces} of {total} pieces durable ({ms} ms)",
+                    named(&info_hash.0)
+                )
             }
             _ => return None,
         };
@@ -265,7 +317,9 @@ impl Output {
     fn write_err(&self, line: &str) {
         let write = || {
             // There is nowhere left to complain that standard error is closed.
-            let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+            let _ = io::stderr()
+                .lock()
+                .write_all(format!("{line}\n").as_bytes());
         };
         match &self.bars {
             Some(bars) => bars.suspend(write),
@@ -285,7 +339,9 @@ fn now() -> String {
 
 /// `text` without characters that could move the cursor or change the terminal.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// A panic while printing leaves nothing half done that matters.
@@ -301,7 +357,12 @@ mod tests {
     #[test]
     fn an_event_is_one_flat_object_with_its_time_in_milliseconds() {
         let info_hash = Hex(InfoHash([7; 20]));
-        let event = Event::Durable { info_hash, pieces: 3, total: 5, ms: 8 };
+        let event = Event::Durable {
+            info_hash,
+            pieces: 3,
+            total: 5,
+            ms: 8,
+        };
         let line = serde_json::to_string(&stamped(&event)).unwrap();
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["event"], "durable");
@@ -315,7 +376,10 @@ mod tests {
 
     #[test]
     fn names_cannot_drive_the_terminal() {
-        assert_eq!(clean("a\u{1b}[31m\u{9b}b\n"), "a\u{fffd}[31m\u{fffd}b\u{fffd}");
+        assert_eq!(
+            clean("a\u{1b}[31m\u{9b}b\n"),
+            "a\u{fffd}[31m\u{fffd}b\u{fffd}"
+        );
         assert_eq!(clean("grün ✓"), "grün ✓");
     }
 }

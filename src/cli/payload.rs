@@ -6,7 +6,7 @@ use seedbank::base::limits::PIECE_LEN_MAX;
 use seedbank::base::{FileIdentity, Geometry};
 use seedbank::disk::{DiskError, FileSpec, Layout, SpecKind, hash_payload, walk};
 use seedbank::format::metainfo::create::Draft;
-use seedbank::format::metainfo::{FileKind, Info, Metainfo};
+use seedbank::format::metainfo::{FileKind, Info, Metainfo, MetainfoError, PlainFile};
 use seedbank::format::path::SafePath;
 
 use super::exit::{Exit, Failure};
@@ -62,7 +62,9 @@ impl Place {
             None => path.canonicalize(),
         };
         let whole = whole.map_err(|error| Failure::open(path, &error))?;
-        whole.metadata().map_err(|error| Failure::open(path, &error))?;
+        whole
+            .metadata()
+            .map_err(|error| Failure::open(path, &error))?;
         let (Some(name), Some(folder)) = (whole.file_name(), whole.parent()) else {
             let message = format!("{} has no name to share it under", path.display());
             return Err(Failure::new(Exit::Usage, message).hint("name a file or folder below it"));
@@ -71,7 +73,11 @@ impl Place {
             let message = format!("{}: the name is not UTF-8", path.display());
             Failure::new(Exit::Unknown, message).hint("rename it")
         })?;
-        Ok(Self { folder: folder.to_owned(), name: name.to_owned(), path: whole.clone() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            path: whole.clone(),
+        })
     }
 
     /// `<payload>.<extension>`, beside the payload.
@@ -89,9 +95,11 @@ pub(crate) fn piece_length(bytes: u64) -> Result<u32, Failure> {
         Ok(length) if length.is_power_of_two() && (16 << 10..=PIECE_LEN_MAX).contains(&length) => {
             Ok(length)
         }
-        _ => Err(Failure::new(Exit::Usage, format!("--piece-length {bytes} will not do")).hint(
-            "a power of two from 16KiB to 256MiB, such as 256KiB or 1MiB; 256K is 256,000",
-        )),
+        _ => Err(
+            Failure::new(Exit::Usage, format!("--piece-length {bytes} will not do")).hint(
+                "a power of two from 16KiB to 256MiB, such as 256KiB or 1MiB; 256K is 256,000",
+            ),
+        ),
     }
 }
 
@@ -100,30 +108,29 @@ pub(crate) fn piece_length(bytes: u64) -> Result<u32, Failure> {
 /// # Errors
 /// If it cannot be read, is empty, or changes meanwhile.
 pub(crate) fn describe(place: &Place, wishes: &Wishes, out: &Output) -> Result<Described, Failure> {
+    let unfit = |error: MetainfoError| {
+        let path = place.path.display();
+        Failure::new(Exit::Unknown, format!("{path}: cannot be shared: {error}"))
+    };
     let files = files(place)?;
-    let single = place.path.is_file();
-    let total = files.iter().map(|(_, length)| length).sum();
-    let geometry = Geometry::new(total, wishes.piece_length).ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("{} has too many pieces", place.path.display()))
-            .hint("take a larger --piece-length")
-    })?;
-    let specs = files.iter().map(|(path, length)| FileSpec {
-        path: path.iter().fold(place.path.clone(), |at, name| at.join(name)),
-        length: *length,
-        kind: SpecKind::Payload,
-    });
-    let layout = Layout::new(place.folder.clone(), geometry, specs.collect());
-    let layout = layout.map_err(|error| of_disk(&error))?;
-    let bar = progress::bytes(out, &place.name, total);
+    let mut draft = if place.path.is_dir() {
+        let files = files
+            .into_iter()
+            .map(|(path, length)| PlainFile { path, length });
+        Draft::folder(place.name.clone(), files.collect())
+    } else {
+        Draft::file(
+            place.name.clone(),
+            files.iter().map(|(_, length)| length).sum(),
+        )
+    };
+    draft.piece_length = wishes.piece_length;
+    let geometry = draft.geometry().map_err(unfit)?;
+    let bar = progress::bytes(out, &place.name, geometry.total());
+    let layout = layout_of(place, &draft, geometry).map_err(|error| of_disk(&error))?;
     let hashed = hash_payload(&layout, threads(), &|bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let hashed = hashed.map_err(|error| of_disk(&error))?;
-    let mut draft = if single {
-        Draft::single(place.name.clone(), total)
-    } else {
-        Draft::folder(place.name.clone(), files)
-    };
-    draft.piece_length = wishes.piece_length;
     draft.pieces = hashed.pieces;
     draft.announce.clone_from(&wishes.announce);
     draft.web_seeds.clone_from(&wishes.web_seeds);
@@ -133,10 +140,33 @@ pub(crate) fn describe(place: &Place, wishes: &Wishes, out: &Output) -> Result<D
     draft.created_by = Some(concat!("seedbank ", env!("CARGO_PKG_VERSION")).to_owned());
     draft.creation_date = Some(jiff::Timestamp::now().as_second());
     draft.blake3 = Some(hashed.blake3);
-    let metainfo = draft.build().map_err(|error| {
-        Failure::new(Exit::Unknown, format!("{}: cannot be shared: {error}", place.path.display()))
-    })?;
-    Ok(Described { metainfo, identities: hashed.identities })
+    let metainfo = draft.finish().map_err(unfit)?;
+    Ok(Described {
+        metainfo,
+        identities: hashed.identities,
+    })
+}
+
+/// Where the files of a torrent in the making lie.
+fn layout_of(place: &Place, draft: &Draft, geometry: Geometry) -> Result<Layout, DiskError> {
+    let spec = |path: PathBuf, length| FileSpec {
+        path,
+        length,
+        kind: SpecKind::Payload,
+    };
+    let below = |names: &[String]| {
+        names
+            .iter()
+            .fold(place.path.clone(), |at, name| at.join(name))
+    };
+    let specs = match draft.files() {
+        [] => vec![spec(place.path.clone(), geometry.total())],
+        files => files
+            .iter()
+            .map(|file| spec(below(&file.path), file.length))
+            .collect(),
+    };
+    Layout::new(place.folder.clone(), geometry, specs)
 }
 
 /// Paths below `place`, relative to it, and lengths; one entry with an empty path for a file.
@@ -178,7 +208,9 @@ fn placed(
         kind: match file.kind() {
             FileKind::Payload => SpecKind::Payload,
             FileKind::Pad => SpecKind::Pad,
-            FileKind::Symlink(target) => SpecKind::Symlink { target: place(target) },
+            FileKind::Symlink(target) => SpecKind::Symlink {
+                target: place(target),
+            },
         },
     });
     let layout = Layout::new(root.to_owned(), *info.geometry(), specs.collect());
@@ -194,7 +226,9 @@ pub(crate) fn threads() -> usize {
 pub(crate) fn of_disk(error: &DiskError) -> Failure {
     let exit = match error {
         DiskError::NotFound { .. } => Exit::NotFound,
-        DiskError::CannotOpen { .. } | DiskError::Outside { .. } | DiskError::InUse { .. } => Exit::CannotOpen,
+        DiskError::CannotOpen { .. } | DiskError::Outside { .. } | DiskError::InUse { .. } => {
+            Exit::CannotOpen
+        }
         DiskError::CannotCreate { .. } => Exit::CannotCreate,
         DiskError::Full { .. } => Exit::DiskFull,
         DiskError::NotOurs { .. } => Exit::FileExists,
@@ -203,4 +237,3 @@ pub(crate) fn of_disk(error: &DiskError) -> Failure {
     };
     Failure::new(exit, error.to_string())
 }
-

@@ -34,7 +34,12 @@ pub(crate) struct Board<'a> {
 impl<'a> Board<'a> {
     /// An empty board.
     pub(crate) fn new(out: &'a Output, with_peers: bool) -> Self {
-        Self { out, with_peers, torrents: HashMap::new(), peers: HashMap::new() }
+        Self {
+            out,
+            with_peers,
+            torrents: HashMap::new(),
+            peers: HashMap::new(),
+        }
     }
 
     /// Whether there is anything to draw on.
@@ -72,11 +77,14 @@ impl<'a> Board<'a> {
     pub(crate) fn clear(&mut self) {
         let peers = self.peers.drain().map(|(_, line)| line);
         let torrents = self.torrents.drain().map(|(_, line)| line);
-        peers.chain(torrents).for_each(|line| line.finish_and_clear());
+        peers
+            .chain(torrents)
+            .for_each(|line| line.finish_and_clear());
     }
 
     fn draw_peers(&mut self, status: &Status) {
-        let (Some(bars), Some(above)) = (self.out.bars(), self.torrents.get(&status.info_hash)) else {
+        let (Some(bars), Some(above)) = (self.out.bars(), self.torrents.get(&status.info_hash))
+        else {
             return;
         };
         for peer in &status.peers {
@@ -115,7 +123,9 @@ fn summary(status: &Status) -> String {
         State::Downloading => {
             let rate = BinaryBytes(status.down_rate);
             let left = status.bytes.saturating_sub(status.bytes_verified);
-            let eta = left.checked_div(status.down_rate).map(std::time::Duration::from_secs);
+            let eta = left
+                .checked_div(status.down_rate)
+                .map(std::time::Duration::from_secs);
             let eta = eta.map_or_else(String::new, |eta| format!("  {} left", HumanDuration(eta)));
             format!("{rate}/s  {peers}{eta}")
         }

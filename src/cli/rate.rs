@@ -21,7 +21,9 @@ impl FromStr for Bytes {
     type Err = InvalidAmount;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text.trim()).map(Self).ok_or_else(|| InvalidAmount(text.to_owned()))
+        parse(text.trim())
+            .map(Self)
+            .ok_or_else(|| InvalidAmount(text.to_owned()))
     }
 }
 
@@ -89,8 +91,20 @@ mod tests {
     #[test]
     fn what_is_no_amount_is_refused() {
         let bad = [
-            "", "K", "-1", "+1", "1X", "1KK", "1.2.3", "1e9", "NaN", "inf", "99999999999T", "1 0",
-            ".", "é",
+            "",
+            "K",
+            "-1",
+            "+1",
+            "1X",
+            "1KK",
+            "1.2.3",
+            "1e9",
+            "NaN",
+            "inf",
+            "99999999999T",
+            "1 0",
+            ".",
+            "é",
         ];
         for text in bad {
             assert!(text.parse::<Bytes>().is_err(), "{text}");

@@ -40,7 +40,9 @@ pub(crate) fn run(args: &SeedArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
 }
 
 fn torrent(path: &Path, args: &SeedArgs, plan: &Plan, out: &Output) -> Result<AddTorrent, Failure> {
-    let found = path.metadata().map_err(|error| Failure::open(path, &error))?;
+    let found = path
+        .metadata()
+        .map_err(|error| Failure::open(path, &error))?;
     if found.is_file() && create::extension(path).is_some() {
         let loaded = Source::File(path.to_owned()).load(&plan.config.state)?;
         let dest = args.transfer.dest.clone().or(loaded.beside);
@@ -54,7 +56,10 @@ fn torrent(path: &Path, args: &SeedArgs, plan: &Plan, out: &Output) -> Result<Ad
         check_describes(&metainfo, &place, &bit)?;
         return Ok(shared(metainfo, place.folder, plan));
     }
-    let wishes = Wishes { piece_length: PIECE_LENGTH, ..Wishes::default() };
+    let wishes = Wishes {
+        piece_length: PIECE_LENGTH,
+        ..Wishes::default()
+    };
     let described = payload::describe(&place, &wishes, out)?;
     create::write(&bit, described.metainfo.to_bit().as_bytes())?;
     out.say(format_args!("wrote {}", bit.display()));
@@ -82,13 +87,20 @@ fn check_describes(metainfo: &Metainfo, place: &Place, bit: &Path) -> Result<(),
         let whole: Vec<&str> = std::iter::once(place.name.as_str()).chain(below).collect();
         (whole.join("/"), length)
     });
-    let payload = info.files().iter().filter(|file| matches!(file.kind(), FileKind::Payload));
+    let payload = info
+        .files()
+        .iter()
+        .filter(|file| matches!(file.kind(), FileKind::Payload));
     let there = payload.map(|file| (file.path().as_str().to_owned(), file.length()));
     let single = place.path.is_file();
     if info.is_single_file() == single && here.collect::<BTreeSet<_>>() == there.collect() {
         return Ok(());
     }
-    let message = format!("{} does not describe {} as it is now", bit.display(), place.path.display());
+    let message = format!(
+        "{} does not describe {} as it is now",
+        bit.display(),
+        place.path.display()
+    );
     Err(Failure::new(Exit::FileExists, message)
         .hint("move the .bit away to have a new one made; that is another torrent"))
 }

@@ -57,20 +57,34 @@ pub(crate) fn run(args: &ShowArgs, out: &Output) -> Result<Exit, Failure> {
 
 fn shown(metainfo: &Metainfo) -> Shown<'_> {
     let info = &metainfo.info;
-    let files = info.files().iter().filter(|file| !matches!(file.kind(), FileKind::Pad));
-    let files = files.map(|file| ShownFile { path: file.path().as_str().to_owned(), length: file.length() });
-    let date = metainfo.creation_date.and_then(|second| jiff::Timestamp::from_second(second).ok());
+    let files = info
+        .files()
+        .iter()
+        .filter(|file| !matches!(file.kind(), FileKind::Pad));
+    let files = files.map(|file| ShownFile {
+        path: file.path().as_str().to_owned(),
+        length: file.length(),
+    });
+    let date = metainfo
+        .creation_date
+        .and_then(|second| jiff::Timestamp::from_second(second).ok());
     Shown {
         name: info.name(),
         info_hash: info.info_hash().to_string(),
-        info_hash_v2: info.info_hash_v2().map(|hash| data_encoding::HEXLOWER.encode(&hash)),
+        info_hash_v2: info
+            .info_hash_v2()
+            .map(|hash| data_encoding::HEXLOWER.encode(&hash)),
         piece_length: info.geometry().piece_len(),
         pieces: info.geometry().pieces(),
         length: info.geometry().total(),
         private: info.is_private(),
         files: files.collect(),
         announce: &metainfo.announce,
-        nodes: metainfo.nodes.iter().map(|(host, port)| host::format(host, *port)).collect(),
+        nodes: metainfo
+            .nodes
+            .iter()
+            .map(|(host, port)| host::format(host, *port))
+            .collect(),
         web_seeds: &metainfo.web_seeds,
         comment: metainfo.comment.as_deref(),
         created_by: metainfo.created_by.as_deref(),
@@ -85,14 +99,18 @@ fn human(shown: &Shown<'_>, out: &Output) {
     if let Some(hash) = &shown.info_hash_v2 {
         row("info-hash v2", hash);
     }
-    row("length", &format!("{} ({} bytes)", BinaryBytes(shown.length), shown.length));
+    row(
+        "length",
+        &format!("{} ({} bytes)", BinaryBytes(shown.length), shown.length),
+    );
     let piece = BinaryBytes(u64::from(shown.piece_length));
     row("pieces", &format!("{} of {piece}", shown.pieces));
     if shown.private {
         row("private", "yes");
     }
     for (tier, urls) in shown.announce.iter().enumerate() {
-        urls.iter().for_each(|url| row(&format!("tracker {}", tier + 1), url));
+        urls.iter()
+            .for_each(|url| row(&format!("tracker {}", tier + 1), url));
     }
     shown.nodes.iter().for_each(|node| row("DHT node", node));
     shown.web_seeds.iter().for_each(|url| row("web seed", url));
@@ -105,6 +123,13 @@ fn human(shown: &Shown<'_>, out: &Output) {
         value.into_iter().for_each(|value| row(label, value));
     }
     for file in &shown.files {
-        row("file", &format!("{:>12}  {}", BinaryBytes(file.length).to_string(), file.path));
+        row(
+            "file",
+            &format!(
+                "{:>12}  {}",
+                BinaryBytes(file.length).to_string(),
+                file.path
+            ),
+        );
     }
 }

@@ -24,7 +24,9 @@ impl Stop {
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
                 match runtime {
                     Ok(runtime) => runtime.block_on(listen(&asked, &ready)),
                     Err(error) => drop(ready.send(Err(error))),

@@ -37,7 +37,9 @@ impl From<OsString> for Source {
             return Self::File(text.into());
         };
         let starts = |prefix: &str| {
-            plain.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            plain
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
         if starts("magnet:") {
             Self::Magnet(plain.to_owned())
@@ -80,15 +82,25 @@ impl Source {
         match self {
             Self::File(path) => {
                 let metainfo = parse(&read(path)?, self)?;
-                let beside = path.parent().map(|folder| match folder.as_os_str().is_empty() {
-                    true => PathBuf::from("."),
-                    false => folder.to_owned(),
-                });
-                Ok(Loaded { metainfo, beside, earlier: None })
+                let beside = path
+                    .parent()
+                    .map(|folder| match folder.as_os_str().is_empty() {
+                        true => PathBuf::from("."),
+                        false => folder.to_owned(),
+                    });
+                Ok(Loaded {
+                    metainfo,
+                    beside,
+                    earlier: None,
+                })
             }
             Self::Url(url) => {
                 let metainfo = parse(&fetch(url)?, self)?;
-                Ok(Loaded { metainfo, beside: None, earlier: None })
+                Ok(Loaded {
+                    metainfo,
+                    beside: None,
+                    earlier: None,
+                })
             }
             Self::Magnet(text) => {
                 let known = known::find(state, info_hash(&magnet(text)?)?)?.ok_or_else(|| {
@@ -98,7 +110,11 @@ impl Source {
                 })?;
                 let metainfo = parse(&known.metainfo, self)?;
                 let dest = Some(known.dest);
-                Ok(Loaded { metainfo, beside: dest.clone(), earlier: dest })
+                Ok(Loaded {
+                    metainfo,
+                    beside: dest.clone(),
+                    earlier: dest,
+                })
             }
         }
     }
@@ -109,27 +125,34 @@ impl Source {
 /// # Errors
 /// If it is neither.
 pub(crate) fn magnet(text: &str) -> Result<Magnet, Failure> {
-    Magnet::parse(text).map_err(|error| {
-        Failure::new(Exit::Usage, format!("{text}: not a magnet link: {error}"))
-    })
+    Magnet::parse(text)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{text}: not a magnet link: {error}")))
 }
 
 fn info_hash(magnet: &Magnet) -> Result<InfoHash, Failure> {
     magnet.info_hash.ok_or_else(|| {
-        Failure::new(Exit::Unknown, "the magnet link names a v2-only torrent, which is not supported")
+        Failure::new(
+            Exit::Unknown,
+            "the magnet link names a v2-only torrent, which is not supported",
+        )
     })
 }
 
 fn is_info_hash(text: &str) -> bool {
     let hex = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let base32 = text.len() == 32
-        && text.bytes().all(|byte| byte.is_ascii_alphabetic() || (b'2'..=b'7').contains(&byte));
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphabetic() || (b'2'..=b'7').contains(&byte));
     hex || base32
 }
 
 fn parse(bytes: &[u8], source: &Source) -> Result<Metainfo, Failure> {
     Metainfo::parse(bytes).map_err(|error| {
-        Failure::new(Exit::Unknown, format!("{source}: not a usable .bit or .torrent: {error}"))
+        Failure::new(
+            Exit::Unknown,
+            format!("{source}: not a usable .bit or .torrent: {error}"),
+        )
     })
 }
 
@@ -144,7 +167,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
             .hint("`seedbank seed` and `seedbank create` take folders"));
     }
     let mut bytes = Vec::new();
-    file.take(METAINFO_MAX as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    file.take(METAINFO_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
     if bytes.len() > METAINFO_MAX {
         let message = format!("{} is too large for a .bit or .torrent", path.display());
         return Err(Failure::new(Exit::Unknown, message).hint(LARGEST));
@@ -161,7 +186,10 @@ fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
         .user_agent(concat!("seedbank/", env!("CARGO_PKG_VERSION")))
         .build()
         .into();
-    let mut answer = agent.get(url).call().map_err(|error| unfetched(url, &error))?;
+    let mut answer = agent
+        .get(url)
+        .call()
+        .map_err(|error| unfetched(url, &error))?;
     let body = answer.body_mut().with_config().limit(METAINFO_MAX as u64);
     body.read_to_vec().map_err(|error| unfetched(url, &error))
 }
@@ -192,8 +220,14 @@ mod tests {
     fn every_kind_of_source_is_told_by_its_look() {
         let hash = "0123456789abcdef0123456789ABCDEF01234567";
         assert_eq!(read_as(hash), Source::Magnet(hash.to_owned()));
-        assert!(matches!(read_as("MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U"), Source::Magnet(_)));
-        assert!(matches!(read_as("MAGNET:?xt=urn:btih:x"), Source::Magnet(_)));
+        assert!(matches!(
+            read_as("MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U"),
+            Source::Magnet(_)
+        ));
+        assert!(matches!(
+            read_as("MAGNET:?xt=urn:btih:x"),
+            Source::Magnet(_)
+        ));
         assert!(matches!(read_as("https://h/x.torrent"), Source::Url(_)));
         assert!(matches!(read_as("http.torrent"), Source::File(_)));
         assert!(matches!(read_as("é"), Source::File(_)));

@@ -26,7 +26,11 @@ fn folder_in(
         return Ok(named.to_owned());
     }
     // The XDG base directory specification has relative paths ignored.
-    let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name: &str| {
+        env(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let home = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .ok_or_else(|| {
@@ -38,7 +42,9 @@ fn folder_in(
 
 /// A fixed DHT port is an identity of its own, so that several nodes of one user do not collide.
 fn identity(dht: Option<&Listen>) -> String {
-    let port = dht.and_then(|listen| listen.0.as_ref()).map_or(0, super::address::Address::port);
+    let port = dht
+        .and_then(|listen| listen.0.as_ref())
+        .map_or(0, super::address::Address::port);
     match port {
         0 => "default".to_owned(),
         port => format!("node-{port}"),

@@ -61,15 +61,20 @@ fn list(folder: &Path, json: bool, out: &Output) -> Result<Exit, Failure> {
     } else {
         listed.iter().for_each(|torrent| human(torrent, out));
     }
-    Ok(if damaged.is_empty() { Exit::Done } else { Exit::Unknown })
+    Ok(if damaged.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Unknown
+    })
 }
 
 /// The torrents of the catalog, and a line for each file of it that cannot be read.
 async fn read(store: &Store) -> Result<(Vec<Listed>, Vec<String>), StoreError> {
     let catalog = store.catalog().await?;
     let damaged = catalog.damaged.iter();
-    let mut damaged: Vec<String> =
-        damaged.map(|(path, why)| format!("{}: {why}", path.display())).collect();
+    let mut damaged: Vec<String> = damaged
+        .map(|(path, why)| format!("{}: {why}", path.display()))
+        .collect();
     let mut listed = Vec::new();
     for entry in catalog.entries {
         match Metainfo::parse(&entry.metainfo) {
@@ -87,7 +92,9 @@ async fn look_up(
 ) -> Result<Listed, StoreError> {
     let info = &metainfo.info;
     let pieces = info.geometry().pieces();
-    let record = store.load(entry.info_hash, pieces, info.files().len()).await?;
+    let record = store
+        .load(entry.info_hash, pieces, info.files().len())
+        .await?;
     let durable = record.map_or(0, |record| match record.finished {
         true => pieces,
         false => record.durable.count(),
@@ -122,8 +129,14 @@ fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
             "torrents": report.torrents, "rows": report.rows, "problems": report.problems,
         }));
     } else {
-        report.problems.iter().for_each(|problem| out.clean_line(problem));
-        out.line(format_args!("{} torrents, {} rows", report.torrents, report.rows));
+        report
+            .problems
+            .iter()
+            .for_each(|problem| out.clean_line(problem));
+        out.line(format_args!(
+            "{} torrents, {} rows",
+            report.torrents, report.rows
+        ));
     }
     if report.problems.is_empty() {
         return Ok(Exit::Done);
@@ -137,7 +150,10 @@ fn rebuild(folder: &Path, out: &Output) -> Result<Exit, Failure> {
     let moved = known::run(store::rebuild(folder.to_owned()))?;
     if moved {
         let kept = folder.join("db.broken");
-        out.say(format_args!("the old database is kept in {}", kept.display()));
+        out.say(format_args!(
+            "the old database is kept in {}",
+            kept.display()
+        ));
     }
     out.say("rebuilt; payloads are checked again when their torrents are next run");
     Ok(Exit::Done)
@@ -155,8 +171,9 @@ fn forget(folder: &Path, info_hash: InfoHash, out: &Output) -> Result<Exit, Fail
     })?;
     if !known {
         let message = format!("{info_hash}: not in the state folder {}", folder.display());
-        return Err(Failure::new(Exit::NotFound, message)
-            .hint("`seedbank state list` names what it knows"));
+        return Err(
+            Failure::new(Exit::NotFound, message).hint("`seedbank state list` names what it knows")
+        );
     }
     out.say(format_args!("{info_hash} is forgotten; its payload stays"));
     Ok(Exit::Done)

@@ -62,16 +62,28 @@ pub(crate) enum End {
 pub(crate) fn plan(args: &TransferArgs, end: End, out: &Output) -> Result<Plan, Failure> {
     let chosen = args.tcp_listen.as_ref();
     let tcp_listen = match chosen {
-        Some(listen) => listen.0.as_ref().map(super::address::Address::listen).transpose()?,
+        Some(listen) => listen
+            .0
+            .as_ref()
+            .map(super::address::Address::listen)
+            .transpose()?,
         None => Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT))),
     };
     let peers = args.peer.iter().flat_map(|list| &list.0);
-    let peers: Vec<Vec<SocketAddr>> = peers.map(super::address::Address::call).collect::<Result<_, _>>()?;
+    let peers: Vec<Vec<SocketAddr>> = peers
+        .map(super::address::Address::call)
+        .collect::<Result<_, _>>()?;
     let state = state::folder(args.state.state.as_deref(), args.dht_listen.as_ref())?;
-    let wants_dht = args.dht_listen.as_ref().is_some_and(|listen| listen.0.is_some())
+    let wants_dht = args
+        .dht_listen
+        .as_ref()
+        .is_some_and(|listen| listen.0.is_some())
         || args.bootstrap.iter().any(|list| !list.0.is_empty());
     if wants_dht {
-        out.warn("dht", "this version has no DHT yet; peers come from trackers and --peer");
+        out.warn(
+            "dht",
+            "this version has no DHT yet; peers come from trackers and --peer",
+        );
     }
     let config = Config {
         state: absolute(state)?,
@@ -103,7 +115,9 @@ pub(crate) fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
 /// # Errors
 /// The first thing that failed; the other torrents were carried on with.
 pub(crate) fn run(plan: Plan, out: &Arc<Output>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start threads: {error}")))?;
     let stop = Stop::install()?;
@@ -117,16 +131,29 @@ async fn drive(mut plan: Plan, stop: Stop, out: &Arc<Output>) -> Result<Exit, Fa
     let engine = start(&plan).await?;
     let printed = print_events(engine.subscribe(), out)?;
     let (tcp, state) = (engine.tcp_addr(), plan.config.state.clone());
-    out.event(&Event::Listening { tcp, udp: None, state });
+    out.event(&Event::Listening {
+        tcp,
+        udp: None,
+        state,
+    });
     let torrents = std::mem::take(&mut plan.torrents);
     let wanted = torrents.len();
     let board = Board::new(out, plan.show_peers);
-    let mut run = Run { engine: &engine, out, board, stop, failure: None };
+    let mut run = Run {
+        engine: &engine,
+        out,
+        board,
+        stop,
+        failure: None,
+    };
     let added = run.add_all(torrents).await;
     run.carry_on(&added, plan.end).await;
     run.board.clear();
     let failure = run.failure.take();
-    let done = added.iter().filter(|(torrent, _)| is_done(&torrent.status())).count();
+    let done = added
+        .iter()
+        .filter(|(torrent, _)| is_done(&torrent.status()))
+        .count();
     drop(added);
     shut_down(engine, out).await;
     // A reader that does not read cannot hold up the end.
@@ -174,7 +201,10 @@ fn print_events(
             match events.blocking_recv() {
                 Ok(event) => out.event(&event),
                 Err(broadcast::error::RecvError::Lagged(lost)) => {
-                    out.warn("events_lost", format!("{lost} events were not printed: the reader is too slow"));
+                    out.warn(
+                        "events_lost",
+                        format!("{lost} events were not printed: the reader is too slow"),
+                    );
                 }
                 Err(broadcast::error::RecvError::Closed) => break,
             }
@@ -182,8 +212,11 @@ fn print_events(
         // The run may have ended without waiting.
         let _ = ended.send(());
     };
-    let thread = std::thread::Builder::new().name("events".to_owned()).spawn(print);
-    thread.map_err(|error| Failure::new(Exit::Unknown, format!("cannot start a thread: {error}")))?;
+    let thread = std::thread::Builder::new()
+        .name("events".to_owned())
+        .spawn(print);
+    thread
+        .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start a thread: {error}")))?;
     Ok(printed)
 }
 
@@ -231,10 +264,12 @@ impl Run<'_> {
         let End::Complete(keep) = end else {
             let everything_failed = all_failed(self.engine);
             if self.until(everything_failed).await.is_some() {
-                let why = added.iter().find_map(|(torrent, _)| match torrent.status().state {
-                    State::Failed(why) => Some(why),
-                    _ => None,
-                });
+                let why = added
+                    .iter()
+                    .find_map(|(torrent, _)| match torrent.status().state {
+                        State::Failed(why) => Some(why),
+                        _ => None,
+                    });
                 self.keep_first(Failure::new(Exit::Io, why.unwrap_or_default()));
             }
             return;

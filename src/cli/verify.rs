@@ -53,7 +53,8 @@ pub(crate) fn run(args: &VerifyArgs, out: &Output) -> Result<Exit, Failure> {
     let metainfo = &loaded.metainfo;
     let layout = locate(&loaded, args)?;
     let started = Instant::now();
-    let (states, digest) = hash(metainfo, &layout, out).map_err(|error| payload::of_disk(&error))?;
+    let (states, digest) =
+        hash(metainfo, &layout, out).map_err(|error| payload::of_disk(&error))?;
     let verified = count(&metainfo.info, &states, started.elapsed().as_secs_f64());
     if args.json || out.wants_json() {
         out.json(&verified);
@@ -70,7 +71,11 @@ pub(crate) fn run(args: &VerifyArgs, out: &Output) -> Result<Exit, Failure> {
     for path in &absent {
         out.say(format_args!("missing: {} (an empty file)", path.display()));
     }
-    Ok(if whole && absent.is_empty() { Exit::Done } else { Exit::HashCheck })
+    Ok(if whole && absent.is_empty() {
+        Exit::Done
+    } else {
+        Exit::HashCheck
+    })
 }
 
 type Hashes = (Vec<PieceState>, Option<[u8; 32]>);
@@ -82,7 +87,9 @@ fn hash(metainfo: &Metainfo, layout: &Layout, out: &Output) -> Result<Hashes, Di
     let hashed = thread::scope(|scope| {
         let digest = metainfo.blake3.map(|_| scope.spawn(|| digest(layout)));
         let expected = |piece: PieceIndex| *info.piece_hash(piece);
-        let states = verify(layout, &expected, payload::threads(), &|bytes| bar.inc(bytes))?;
+        let states = verify(layout, &expected, payload::threads(), &|bytes| {
+            bar.inc(bytes)
+        })?;
         let digest = digest.and_then(|thread| thread.join().ok().flatten());
         Ok((states, digest))
     });
@@ -93,7 +100,10 @@ fn hash(metainfo: &Metainfo, layout: &Layout, out: &Output) -> Result<Hashes, Di
 /// BLAKE3 of the files in order, nothing if one is not there in full.
 fn digest(layout: &Layout) -> Option<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
-    let payload = layout.files().iter().filter(|file| matches!(file.kind, SpecKind::Payload));
+    let payload = layout
+        .files()
+        .iter()
+        .filter(|file| matches!(file.kind, SpecKind::Payload));
     for file in payload {
         let mut reader = File::open(&file.path).ok()?.take(file.length);
         let read = std::io::copy(&mut reader, &mut hasher).ok()?;
@@ -108,13 +118,22 @@ fn digest(layout: &Layout) -> Option<[u8; 32]> {
 fn locate(loaded: &Loaded, args: &VerifyArgs) -> Result<Layout, Failure> {
     let info = &loaded.metainfo.info;
     let beside = || loaded.beside.clone().unwrap_or_else(|| PathBuf::from("."));
-    let path = args.path.clone().or_else(|| args.dest.clone()).unwrap_or_else(beside);
+    let path = args
+        .path
+        .clone()
+        .or_else(|| args.dest.clone())
+        .unwrap_or_else(beside);
     let opened = |error: std::io::Error| Failure::open(&path, &error);
     let path = std::path::absolute(&path).map_err(opened)?;
-    let is_folder = path.metadata().map_err(|error| Failure::open(&path, &error))?.is_dir();
+    let is_folder = path
+        .metadata()
+        .map_err(|error| Failure::open(&path, &error))?
+        .is_dir();
     if !is_folder && !info.is_single_file() {
         let message = format!("{} is a file, but the torrent is a folder", path.display());
-        return Err(Failure::new(Exit::Usage, message).hint("name that folder, or the one that holds it"));
+        return Err(
+            Failure::new(Exit::Usage, message).hint("name that folder, or the one that holds it")
+        );
     }
     if !is_folder || is_payload_folder(info, &path) {
         return payload::layout_at(info, &path);
@@ -125,7 +144,10 @@ fn locate(loaded: &Loaded, args: &VerifyArgs) -> Result<Layout, Failure> {
 /// Whether `folder` is the torrent's own folder rather than the one that holds it.
 fn is_payload_folder(info: &Info, folder: &Path) -> bool {
     let below = |file: &FileEntry| payload::within(file.path(), folder);
-    let top = info.files().first().and_then(|file| file.path().components().next());
+    let top = info
+        .files()
+        .first()
+        .and_then(|file| file.path().components().next());
     let Some(top) = top.filter(|_| !info.is_single_file()) else {
         return false;
     };
@@ -138,7 +160,10 @@ fn is_payload_folder(info: &Info, folder: &Path) -> bool {
 fn empty_files_missing(layout: &Layout) -> Vec<PathBuf> {
     let empty = layout.files().iter();
     let empty = empty.filter(|file| file.length == 0 && matches!(file.kind, SpecKind::Payload));
-    empty.filter(|file| !file.path.exists()).map(|file| file.path.clone()).collect()
+    empty
+        .filter(|file| !file.path.exists())
+        .map(|file| file.path.clone())
+        .collect()
 }
 
 fn count(info: &Info, states: &[PieceState], seconds: f64) -> Verified {
@@ -151,7 +176,13 @@ fn count(info: &Info, states: &[PieceState], seconds: f64) -> Verified {
     let files = payload_files(info).map(|file| {
         let bytes = file.offset()..file.offset() + file.length();
         let (good, bad, missing) = tally(geometry.pieces_touching(bytes), states);
-        VerifiedFile { path: file.path().as_str().to_owned(), length: file.length(), good, bad, missing }
+        VerifiedFile {
+            path: file.path().as_str().to_owned(),
+            length: file.length(),
+            good,
+            bad,
+            missing,
+        }
     });
     Verified {
         info_hash: info.info_hash().to_string(),
@@ -166,26 +197,36 @@ fn count(info: &Info, states: &[PieceState], seconds: f64) -> Verified {
 }
 
 fn payload_files(info: &Info) -> impl Iterator<Item = &FileEntry> {
-    info.files().iter().filter(|file| matches!(file.kind(), FileKind::Payload))
+    info.files()
+        .iter()
+        .filter(|file| matches!(file.kind(), FileKind::Payload))
 }
 
 /// Good, bad and missing ones among `pieces`.
 fn tally(pieces: impl Iterator<Item = PieceIndex>, states: &[PieceState]) -> (u32, u32, u32) {
-    pieces.fold((0, 0, 0), |(good, bad, missing), piece| match states[piece.index()] {
-        PieceState::Good => (good + 1, bad, missing),
-        PieceState::Bad => (good, bad + 1, missing),
-        PieceState::Missing => (good, bad, missing + 1),
+    pieces.fold((0, 0, 0), |(good, bad, missing), piece| {
+        match states[piece.index()] {
+            PieceState::Good => (good + 1, bad, missing),
+            PieceState::Bad => (good, bad + 1, missing),
+            PieceState::Missing => (good, bad, missing + 1),
+        }
     })
 }
 
 fn human(info: &Info, states: &[PieceState], verified: &Verified, out: &Output) {
     let geometry = info.geometry();
-    for piece in geometry.all_pieces().filter(|piece| states[piece.index()] == PieceState::Bad) {
+    for piece in geometry
+        .all_pieces()
+        .filter(|piece| states[piece.index()] == PieceState::Bad)
+    {
         out.clean_line(format_args!("bad piece {piece}: {}", touched(info, piece)));
     }
     for file in verified.files.iter().filter(|file| file.missing > 0) {
         let all = file.good + file.bad + file.missing;
-        out.clean_line(format_args!("missing: {} of {all} pieces of {}", file.missing, file.path));
+        out.clean_line(format_args!(
+            "missing: {} of {all} pieces of {}",
+            file.missing, file.path
+        ));
     }
     out.line(format_args!(
         "{} pieces: {} good, {} bad, {} missing ({} in {:.1} s)",

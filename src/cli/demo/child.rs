@@ -56,7 +56,11 @@ impl Child {
         for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;
         let out = process.stdout.take();
         let prose = process.stderr.take();
@@ -64,18 +68,25 @@ impl Child {
         let child = Self { role, process };
         let (events, words) = (lines.clone(), lines.clone());
         let spawn = |read: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new().name(role.folder().to_owned()).spawn(read).map_err(failed)
+            thread::Builder::new()
+                .name(role.folder().to_owned())
+                .spawn(read)
+                .map_err(failed)
         };
         spawn(Box::new(move || {
             read(out, |line| match serde_json::from_str(line) {
                 Ok(event) => events.send((role, Line::Event(event))).is_ok(),
-                Err(_) => events.send((role, Line::Prose(format!("no JSON: {line}")))).is_ok(),
+                Err(_) => events
+                    .send((role, Line::Prose(format!("no JSON: {line}"))))
+                    .is_ok(),
             });
             // If nobody listens, the demo is over.
             let _ = events.send((role, Line::End));
         }))?;
         spawn(Box::new(move || {
-            read(prose, |line| words.send((role, Line::Prose(line.to_owned()))).is_ok());
+            read(prose, |line| {
+                words.send((role, Line::Prose(line.to_owned()))).is_ok()
+            });
         }))?;
         Ok(child)
     }
@@ -87,7 +98,10 @@ impl Child {
     pub(super) fn kill(mut self) -> Result<(), Failure> {
         let ended = self.process.try_wait();
         if let Ok(Some(status)) = ended {
-            let message = format!("the {} ended before it could be killed: {status}", self.role);
+            let message = format!(
+                "the {} ended before it could be killed: {status}",
+                self.role
+            );
             return Err(Failure::new(Exit::Unknown, message));
         }
         // Dropping kills and waits.
@@ -100,9 +114,14 @@ impl Child {
     /// If the system does not answer for it.
     pub(super) fn stop(mut self) -> Result<bool, Failure> {
         let failed = |error: std::io::Error| {
-            Failure::new(Exit::Unknown, format!("cannot stop the {}: {error}", self.role))
+            Failure::new(
+                Exit::Unknown,
+                format!("cannot stop the {}: {error}", self.role),
+            )
         };
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // One that is gone already shows in its status.
             let _ = kill_process(pid, Signal::TERM);

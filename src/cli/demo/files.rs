@@ -50,7 +50,8 @@ impl Folder {
             self.0.display(),
             BinaryBytes(free)
         );
-        Err(Failure::new(Exit::DiskFull, message).hint("make it smaller with --size, or set TMPDIR"))
+        Err(Failure::new(Exit::DiskFull, message)
+            .hint("make it smaller with --size, or set TMPDIR"))
     }
 }
 
@@ -95,7 +96,7 @@ pub(super) fn same(one: &Path, other: &Path) -> Result<bool, Failure> {
     };
     let (mut a, mut b) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK));
     loop {
-        let mut fill = |from: &mut File, into: &mut Vec<u8>, path: &Path| {
+        let fill = |from: &mut File, into: &mut Vec<u8>, path: &Path| {
             into.clear();
             let read = from.take(CHUNK as u64).read_to_end(into);
             read.map_err(|error| Failure::open(path, &error))

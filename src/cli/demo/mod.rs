@@ -65,7 +65,9 @@ impl<'a> Stage<'a> {
     fn set(args: &DemoArgs, folder: &'a Folder, out: &Output) -> Result<Self, Failure> {
         let payload = match &args.file {
             Some(file) => {
-                let found = file.metadata().map_err(|error| Failure::open(file, &error))?;
+                let found = file
+                    .metadata()
+                    .map_err(|error| Failure::open(file, &error))?;
                 if !found.is_file() {
                     let message = format!("{} is not a file", file.display());
                     return Err(Failure::new(Exit::Usage, message).hint("--file takes one file"));
@@ -79,20 +81,32 @@ impl<'a> Stage<'a> {
                 check_size(size, "--size")?;
                 folder.check_room(size.saturating_mul(3))?;
                 let seed = args.random.unwrap_or_else(rand::random);
-                out.say(format_args!("making {} of random bytes (--random {seed})", BinaryBytes(size)));
+                out.say(format_args!(
+                    "making {} of random bytes (--random {seed})",
+                    BinaryBytes(size)
+                ));
                 let path = folder.join("payload.bin");
                 files::random(&path, size, seed)?;
                 path
             }
         };
         let place = Place::of(&payload)?;
-        let wishes = Wishes { piece_length: PIECE_LENGTH, ..Wishes::default() };
+        let wishes = Wishes {
+            piece_length: PIECE_LENGTH,
+            ..Wishes::default()
+        };
         let described = payload::describe(&place, &wishes, out)?;
         let metainfo = folder.join("demo.bit");
         create::write(&metainfo, described.metainfo.to_bit().as_bytes())?;
         let size = described.metainfo.info.geometry().total();
         let name = described.metainfo.info.name().to_owned();
-        Ok(Self { folder, metainfo, payload: place.path, name, size })
+        Ok(Self {
+            folder,
+            metainfo,
+            payload: place.path,
+            name,
+            size,
+        })
     }
 
     fn dest(&self, role: Role) -> PathBuf {
@@ -102,7 +116,17 @@ impl<'a> Stage<'a> {
     fn common(&self, command: &str, role: Role, dest: &Path) -> Vec<OsString> {
         let state = self.folder.join(&format!("state-{}", role.folder()));
         let mut args: Vec<OsString> = vec![command.into(), self.metainfo.clone().into()];
-        args.extend(["--tcp-listen", "127.0.0.1:0", "--dht-listen", "", "--log", "json"].map(OsString::from));
+        args.extend(
+            [
+                "--tcp-listen",
+                "127.0.0.1:0",
+                "--dht-listen",
+                "",
+                "--log",
+                "json",
+            ]
+            .map(OsString::from),
+        );
         args.extend(["--state".into(), state.into(), "--dest".into(), dest.into()]);
         args
     }
@@ -138,7 +162,9 @@ fn play(stage: &Stage<'_>, swarm: &mut Swarm<'_>, out: &Output) -> Result<Report
     // A disk that writes 10 MB a second is slow enough to wait for.
     let patience = Duration::from_secs(60 + stage.size / 10_000_000);
     swarm.start(Role::Seeder, &stage.seeder())?;
-    swarm.wait("the seeder to listen", SOON + patience, |swarm| swarm.seen(Role::Seeder).tcp.is_some())?;
+    swarm.wait("the seeder to listen", SOON + patience, |swarm| {
+        swarm.seen(Role::Seeder).tcp.is_some()
+    })?;
     let args = stage.leecher(Role::First, swarm, &[Role::Seeder]);
     swarm.start(Role::First, &args)?;
     // With the first connection made, its address at the seeder is known for sure.
@@ -152,9 +178,13 @@ fn play(stage: &Stage<'_>, swarm: &mut Swarm<'_>, out: &Output) -> Result<Report
         seen.total > 0 && u64::from(seen.verified) * 100 >= u64::from(seen.total) * KILL_AT
     })?;
     swarm.kill(Role::First)?;
-    swarm.wait("the end of what it had to say", SOON, |swarm| swarm.seen(Role::First).ended)?;
+    swarm.wait("the end of what it had to say", SOON, |swarm| {
+        swarm.seen(Role::First).ended
+    })?;
     let verified = swarm.seen(Role::First).verified;
-    out.say(format_args!("killed the first leecher with {verified} pieces verified; starting it again"));
+    out.say(format_args!(
+        "killed the first leecher with {verified} pieces verified; starting it again"
+    ));
     let killed = Instant::now();
     // The same folders as before the kill: that is what it has to make do with.
     let args = stage.leecher(Role::Again, swarm, &[Role::Seeder, Role::Second]);
@@ -164,12 +194,25 @@ fn play(stage: &Stage<'_>, swarm: &mut Swarm<'_>, out: &Output) -> Result<Report
     })?;
     let back = killed.elapsed();
     swarm.wait("both leechers to be complete", patience, |swarm| {
-        [Role::Again, Role::Second].iter().all(|&role| swarm.seen(role).complete.is_some())
+        [Role::Again, Role::Second]
+            .iter()
+            .all(|&role| swarm.seen(role).complete.is_some())
     })?;
     let leechers = [Role::Again, Role::Second, Role::Seeder];
-    let orderly = leechers.into_iter().map(|role| swarm.stop(role)).collect::<Result<Vec<_>, _>>()?;
-    swarm.wait("the last words", SOON, |swarm| leechers.iter().all(|&role| swarm.seen(role).ended))?;
+    let orderly = leechers
+        .into_iter()
+        .map(|role| swarm.stop(role))
+        .collect::<Result<Vec<_>, _>>()?;
+    swarm.wait("the last words", SOON, |swarm| {
+        leechers.iter().all(|&role| swarm.seen(role).ended)
+    })?;
     let same = |role| files::same(&stage.payload, &stage.dest(role).join(&stage.name));
     let equal = [same(Role::First)?, same(Role::Second)?];
-    Ok(Report::new(stage.size, swarm, back, orderly.into_iter().all(|ended| ended), equal))
+    Ok(Report::new(
+        stage.size,
+        swarm,
+        back,
+        orderly.into_iter().all(|ended| ended),
+        equal,
+    ))
 }

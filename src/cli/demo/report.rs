@@ -86,9 +86,18 @@ impl Report {
     /// Each promise with whether it held.
     fn promises(&self) -> [(&'static str, bool); 4] {
         [
-            ("the killed leecher kept every piece it had verified", self.kept() >= u64::from(self.verified_at_kill)),
-            ("the first leecher has the bytes of the payload", self.equal[0]),
-            ("the second leecher has the bytes of the payload", self.equal[1]),
+            (
+                "the killed leecher kept every piece it had verified",
+                self.kept() >= u64::from(self.verified_at_kill),
+            ),
+            (
+                "the first leecher has the bytes of the payload",
+                self.equal[0],
+            ),
+            (
+                "the second leecher has the bytes of the payload",
+                self.equal[1],
+            ),
             ("every process stopped in order when asked to", self.orderly),
         ]
     }
@@ -106,19 +115,40 @@ impl Report {
         let percent = 100.0 * f64::from(self.verified_at_kill) / f64::from(self.pieces.max(1));
         let row = |label: &str, value: String| out.line(format_args!("  {label:<34}{value}"));
         out.line("");
-        row("payload", format!("{} in {} pieces", BinaryBytes(self.size), self.pieces));
-        row("killed the first leecher at", format!("{} pieces ({percent:.0} %)", self.verified_at_kill));
+        row(
+            "payload",
+            format!("{} in {} pieces", BinaryBytes(self.size), self.pieces),
+        );
+        row(
+            "killed the first leecher at",
+            format!("{} pieces ({percent:.0} %)", self.verified_at_kill),
+        );
         row("it was back after", format!("{:.2} s", self.back_after));
         row("  pieces trusted", self.trusted.to_string());
         row("  pieces hashed again", self.rechecked.to_string());
         row("  pieces kept", self.kept().to_string());
         row("  pieces to fetch", self.missing.to_string());
-        row("sent to it before the kill", BinaryBytes(self.first_run).to_string());
-        row("received after it", BinaryBytes(self.second_run).to_string());
+        row(
+            "sent to it before the kill",
+            BinaryBytes(self.first_run).to_string(),
+        );
+        row(
+            "received after it",
+            BinaryBytes(self.second_run).to_string(),
+        );
         let share = 100.0 * self.twice as f64 / self.size.max(1) as f64;
-        row("downloaded twice", format!("{} ({share:.1} %)", BinaryBytes(self.twice)));
-        row("received by the second leecher", BinaryBytes(self.second_leecher).to_string());
-        row("of all that, from one another", BinaryBytes(self.traded).to_string());
+        row(
+            "downloaded twice",
+            format!("{} ({share:.1} %)", BinaryBytes(self.twice)),
+        );
+        row(
+            "received by the second leecher",
+            BinaryBytes(self.second_leecher).to_string(),
+        );
+        row(
+            "of all that, from one another",
+            BinaryBytes(self.traded).to_string(),
+        );
         row("time", format!("{:.1} s", took.as_secs_f64()));
         out.line("");
         for (promise, held) in promises {

@@ -207,14 +207,26 @@ impl<'a> Swarm<'a> {
 
     /// A line for each process: redrawn on a terminal, else once a second.
     fn draw(&mut self) {
-        let due = self.told.elapsed() >= if self.out.bars().is_some() { TICK } else { TELL };
+        let due = self.told.elapsed()
+            >= if self.out.bars().is_some() {
+                TICK
+            } else {
+                TELL
+            };
         if !due {
             return;
         }
         self.told = Instant::now();
         for role in [Role::Seeder, Role::First, Role::Again, Role::Second] {
-            let Some(seen) = self.seen.get(&role).filter(|_| self.running.contains_key(&role)) else {
-                self.bars.remove(&role).into_iter().for_each(|bar| bar.finish_and_clear());
+            let Some(seen) = self
+                .seen
+                .get(&role)
+                .filter(|_| self.running.contains_key(&role))
+            else {
+                self.bars
+                    .remove(&role)
+                    .into_iter()
+                    .for_each(|bar| bar.finish_and_clear());
                 continue;
             };
             match self.out.bars() {
@@ -226,7 +238,11 @@ impl<'a> Swarm<'a> {
                 }
                 None if seen.total > 0 => {
                     let percent = 100 * u64::from(seen.verified) / u64::from(seen.total);
-                    self.out.say(format_args!("{:<22} {percent:>3} %  {}", role.to_string(), seen.rates()));
+                    self.out.say(format_args!(
+                        "{:<22} {percent:>3} %  {}",
+                        role.to_string(),
+                        seen.rates()
+                    ));
                 }
                 None => {}
             }
@@ -236,7 +252,9 @@ impl<'a> Swarm<'a> {
 
 impl Drop for Swarm<'_> {
     fn drop(&mut self) {
-        self.bars.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        self.bars
+            .drain()
+            .for_each(|(_, bar)| bar.finish_and_clear());
     }
 }
 
@@ -270,7 +288,11 @@ impl Seen {
                 let missing = number("missing");
                 self.total = small("total");
                 self.verified = self.total.saturating_sub(small("missing"));
-                self.resume = Some(Resume { trusted, rechecked, missing });
+                self.resume = Some(Resume {
+                    trusted,
+                    rechecked,
+                    missing,
+                });
             }
             "complete" => self.complete = Some(number("downloaded")),
             "error" => text("message").clone_into(&mut self.prose),
