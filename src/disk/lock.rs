@@ -38,6 +38,12 @@ pub(super) fn hold(file: &File, path: &Path, hold: Hold) -> Result<(), DiskError
     }
 }
 
+/// Gives the lock of `file` up.
+pub(super) fn release(file: &File) {
+    // It can fail only where there are no locks.
+    let _ = FileExt::unlock(file);
+}
+
 /// The process that holds a lock on `file`, as the kernel's list of locks has it.
 fn holder(file: &File) -> Option<u32> {
     let found = file.metadata().ok()?;

@@ -257,20 +257,13 @@ impl Payload {
         self.disk.run_slow(move || files.downgrade()).await
     }
 
-    /// Syncs what is left, closes and unlocks all files. Other clones may go on reading; files are opened again as needed, unlocked ones
-    /// only.
+    /// Syncs what is left and unlocks and closes all files. Other clones can no longer write.
     ///
     /// # Errors
     /// [`DiskError::Io`] or [`DiskError::Poisoned`] if what is left could not be synced.
     pub async fn close(self) -> Result<(), DiskError> {
         let files = Arc::clone(&self.files);
-        self.disk
-            .run_slow(move || {
-                let synced = files.sync_dirty();
-                files.handles.forget(files.id);
-                synced
-            })
-            .await
+        self.disk.run_slow(move || files.close()).await
     }
 }
 
@@ -482,6 +475,16 @@ impl Files {
         let open = self.open_files();
         let dirty = open.iter().filter(|file| file.is_dirty());
         dirty.map(|file| file.sync()).fold(Ok(()), Result::and)
+    }
+
+    fn close(&self) -> Result<(), DiskError> {
+        self.writable.store(false, Ordering::Release);
+        let synced = self.sync_dirty();
+        self.handles.forget(self.id);
+        for file in self.locked.values() {
+            lock::release(file.file());
+        }
+        synced
     }
 
     fn downgrade(&self) -> Result<(), DiskError> {

@@ -19,20 +19,17 @@ pub(super) struct Step {
     run: fn(&dyn Rows, &mut Changes) -> Result<(), StoreError>,
 }
 
+/// A key and its value, sealed, or why it cannot be read.
+pub(super) type SealedRow = Result<(Vec<u8>, Vec<u8>), StoreError>;
+
 /// The rows of a database as a step sees them.
 pub(super) trait Rows {
     /// Keys and values, sealed, of the rows whose keys start with `prefix`, in order.
-    fn scan<'a>(
-        &'a self,
-        prefix: &[u8],
-    ) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + 'a>;
+    fn scan<'a>(&'a self, prefix: &[u8]) -> Box<dyn Iterator<Item = SealedRow> + 'a>;
 }
 
 impl Rows for Database {
-    fn scan<'a>(
-        &'a self,
-        prefix: &[u8],
-    ) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + 'a> {
+    fn scan<'a>(&'a self, prefix: &[u8]) -> Box<dyn Iterator<Item = SealedRow> + 'a> {
         Box::new(self.sealed_rows(prefix))
     }
 }

@@ -73,11 +73,7 @@ impl OfPiece {
 
 impl NoteLog {
     /// Reads what is left of the notes on `info_hash` in `folder`. Damage loses notes and nothing else.
-    pub(super) fn open(
-        folder: &Path,
-        info_hash: &InfoHash,
-        epoch: &Epoch,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn open(folder: &Path, info_hash: &InfoHash, epoch: &Epoch) -> Self {
         let path = folder.join(info_hash.to_string());
         let mut keyed = blake3::Hasher::new();
         keyed.update(info_hash.as_bytes());
@@ -90,18 +86,20 @@ impl NoteLog {
             len: 0,
         };
         let mut bytes = Vec::new();
-        match File::open(&log.path) {
-            Ok(file) => file.take(NOTES_MAX).read_to_end(&mut bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
+        let read =
+            File::open(&log.path).and_then(|file| file.take(NOTES_MAX).read_to_end(&mut bytes));
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %log.path.display(), %error, "notes cannot be read");
+            }
+            _ => {}
         }
-        .map_err(|error| StoreError::io(&log.path, error))?;
         for record in bytes.chunks_exact(RECORD_LEN) {
             if let Some(note) = log.decode(record) {
                 log.take_in(&note);
             }
         }
-        Ok(log)
+        log
     }
 
     /// Hands `notes` to the kernel, with one write.
@@ -255,7 +253,7 @@ mod tests {
     const EPOCH: Epoch = [9; 16];
 
     fn open(folder: &Path) -> NoteLog {
-        NoteLog::open(folder, &IH, &EPOCH).unwrap()
+        NoteLog::open(folder, &IH, &EPOCH)
     }
 
     fn blocks(piece: u32, blocks: Range<u32>) -> Note {
@@ -312,11 +310,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut log = open(folder.path());
         log.append(&[Note::Verified(1)]).unwrap();
-        let other = NoteLog::open(folder.path(), &IH, &[0; 16]).unwrap();
+        let other = NoteLog::open(folder.path(), &IH, &[0; 16]);
         assert_eq!(other.notes(), []);
         let moved = InfoHash([8; 20]);
         fs::rename(&log.path, folder.path().join(moved.to_string())).unwrap();
-        let other = NoteLog::open(folder.path(), &moved, &EPOCH).unwrap();
+        let other = NoteLog::open(folder.path(), &moved, &EPOCH);
         assert_eq!(other.notes(), []);
     }
 

@@ -121,10 +121,15 @@ impl Folder {
         Ok((database, History::Rebuilt { why }))
     }
 
-    /// Opens the database again after it failed in this run; it must be the one of `epoch`.
+    /// Opens the database again after it failed in this run; it must be the one of `epoch`. Rows are not checked: one that is
+    /// damaged costs what it says, and no more, when it is read.
     pub(super) fn reopen(&self, epoch: &database::Epoch) -> Result<Database, StoreError> {
         let path = self.database();
-        let (database, _) = open_guarded(&path)?;
+        let database = guarded(&path, |path| {
+            let (mut database, _) = open_unchecked(path)?;
+            database.acquaint()?;
+            Ok(database)
+        })?;
         if database.epoch() == epoch {
             return Ok(database);
         }
@@ -204,6 +209,7 @@ pub(super) fn guarded<T: Send + 'static>(
 /// Opens and migrates the database at `path` and says which version it had. Its rows are not looked at.
 pub(super) fn open_unchecked(path: &Path) -> Result<(Database, u32), StoreError> {
     remove_unfinished_snapshots(path)?;
+    forget_cached(path)?;
     let mut database = open_unlocked(path)?;
     let found = database.version()?;
     if found > schema::SCHEMA_VERSION {
@@ -249,6 +255,21 @@ fn remove_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("snap.") && name.ends_with(".generating") {
             fs::remove_file(&file).map_err(|error| StoreError::io(&file, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Has the files of the database read from the medium (R6): after a sync that failed, the kernel takes pages for clean that
+/// never got there, and shows them to whoever reads.
+fn forget_cached(path: &Path) -> Result<(), StoreError> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    for file in durable::list(path)? {
+        if let Ok(handle) = fs::File::open(&file) {
+            // Advice: where it is not taken, there is nothing else to try.
+            let _ = rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::DontNeed);
         }
     }
     Ok(())

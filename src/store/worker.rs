@@ -105,7 +105,7 @@ impl Worker {
     pub(super) fn remove_torrent(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
         // The catalog comes last: it is what brings a torrent back, and then all is hashed.
         self.with(|database| progress::remove(database, info_hash, &Row::ALL))?;
-        self.notes_of(info_hash)?.remove()?;
+        self.notes_of(info_hash).remove()?;
         self.notes.remove(info_hash);
         self.shapes.remove(info_hash);
         catalog::remove(&self.folder.path, info_hash)
@@ -134,7 +134,7 @@ impl Worker {
             }
             stored => stored?,
         };
-        let mut notes = self.notes_of(info_hash)?.notes();
+        let mut notes = self.notes_of(info_hash).notes();
         let Some(mut record) = stored else {
             // Rows without the one that ties them belong to nothing.
             self.with(|database| progress::remove(database, info_hash, &Row::PROGRESS))?;
@@ -153,13 +153,12 @@ impl Worker {
         let shape = self.shape_of(info_hash)?;
         self.with(|database| progress::commit(database, info_hash, shape, commit))?;
         let covered = commit.durable.iter().copied().collect();
-        let tidied = self.notes_of(info_hash).and_then(|notes| {
-            if commit.finished {
-                notes.remove()
-            } else {
-                notes.drop_covered(&covered, commit.partial.is_some())
-            }
-        });
+        let notes = self.notes_of(info_hash);
+        let tidied = if commit.finished {
+            notes.remove()
+        } else {
+            notes.drop_covered(&covered, commit.partial.is_some())
+        };
         if let Err(error) = tidied {
             // The commit holds, and notes that say what it says do no harm.
             tracing::warn!(%info_hash, %error, "notes could not be cleared away");
@@ -174,12 +173,12 @@ impl Worker {
     ) -> Result<(), StoreError> {
         let shape = self.shape_of(info_hash)?;
         self.with(|database| progress::clear(database, info_hash, shape, pieces))?;
-        self.notes_of(info_hash)?.drop_covered(pieces, false)
+        self.notes_of(info_hash).drop_covered(pieces, false)
     }
 
     pub(super) fn clear_all(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
         self.with(|database| progress::remove(database, info_hash, &Row::PROGRESS))?;
-        self.notes_of(info_hash)?.remove()
+        self.notes_of(info_hash).remove()
     }
 
     pub(super) fn forget_identities(
@@ -192,7 +191,7 @@ impl Worker {
     }
 
     pub(super) fn note(&mut self, info_hash: &InfoHash, notes: &[Note]) -> Result<(), StoreError> {
-        self.notes_of(info_hash)?.append(notes)
+        self.notes_of(info_hash).append(notes)
     }
 
     fn shape_of(&self, info_hash: &InfoHash) -> Result<Shape, StoreError> {
@@ -202,15 +201,10 @@ impl Worker {
         })
     }
 
-    fn notes_of(&mut self, info_hash: &InfoHash) -> Result<&mut NoteLog, StoreError> {
-        use std::collections::hash_map::Entry;
-        match self.notes.entry(*info_hash) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let log = NoteLog::open(&self.folder.notes(), info_hash, &self.epoch)?;
-                Ok(entry.insert(log))
-            }
-        }
+    fn notes_of(&mut self, info_hash: &InfoHash) -> &mut NoteLog {
+        self.notes
+            .entry(*info_hash)
+            .or_insert_with(|| NoteLog::open(&self.folder.notes(), info_hash, &self.epoch))
     }
 }
 
