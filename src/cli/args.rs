@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use seedbank::base::InfoHash;
 use seedbank::engine::IoMode;
 
@@ -22,11 +22,14 @@ Examples:
   seedbank get https://example.org/distro.torrent --keep 600
   seedbank verify distro.torrent ~/Downloads
 
-The original one-dash commands run as written: seedbank -seed FILE, seedbank -get FILE.bit -dest DIR.
+The original one-dash commands run as written: seedbank -seed FILE, seedbank -get FILE.bit
 Every flag has an environment variable: --max-down is SEEDBANK_MAX_DOWN.
-Exit status: 0 all done, 1 unknown error, 2 timed out, 3 not found, 7 stopped with work unfinished (the same
-command resumes), 9 disk full, 13 file exists and is another's, 15 cannot open, 16 cannot create, 17 I/O error,
-28 bad usage, 32 hash check failed.";
+
+Exit status:
+  0 all done          7 stopped, unfinished    15 cannot open      28 bad usage
+  1 unknown error     9 disk full              16 cannot create    32 hash check failed
+  2 timed out        13 file exists and is     17 I/O error
+  3 not found           not this torrent's";
 
 /// A BitTorrent client that remembers: what it calls durable survives a power cut and is never hashed or fetched again.
 #[derive(Debug, Parser)]
@@ -36,6 +39,23 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) verbosity: Verbosity,
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What clap has to say about it, a request for help included.
+    pub(crate) fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&tidy(Self::command()).try_get_matches_from(args)?)
+    }
+}
+
+/// The help says once that every flag has a variable, not with every flag.
+fn tidy(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| arg.hide_env(true))
+        .mut_subcommands(tidy)
 }
 
 /// What to do.
@@ -415,7 +435,6 @@ fn source() -> impl TypedValueParser<Value = Source> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

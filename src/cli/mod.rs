@@ -27,10 +27,10 @@ mod transfer;
 mod verify;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::{Cli, Command};
@@ -39,7 +39,7 @@ use output::Output;
 
 /// Does what the command line says and returns the status to exit with.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(legacy::rewrite(args)) {
+    let cli = match Cli::read(legacy::rewrite(args)) {
         Ok(cli) => cli,
         Err(error) => {
             Output::clap(&error);
@@ -52,10 +52,17 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let out = Arc::new(Output::new(&cli.verbosity));
     out.install_log();
-    let exit = dispatch(cli.command, &out).unwrap_or_else(|failure| {
-        out.fail(&failure);
-        failure.exit
-    });
+    Output::install_panic_hook();
+    let done = catch_unwind(AssertUnwindSafe(|| dispatch(cli.command, &out)));
+    let exit = match done {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => {
+            out.fail(&failure);
+            failure.exit
+        }
+        // The hook told of it.
+        Err(_panic) => Exit::Unknown,
+    };
     exit.into()
 }
 

@@ -77,6 +77,21 @@ impl Output {
         let _ = log.try_init();
     }
 
+    /// A panic is a bug of ours: it is told in one line, and what is on disk stays true.
+    pub(crate) fn install_panic_hook() {
+        std::panic::set_hook(Box::new(|panic| {
+            let said = panic.payload_as_str().unwrap_or("no message");
+            let place = panic
+                .location()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::error!(
+                "bug in seedbank, please report it: {} ({place})",
+                clean(said)
+            );
+        }));
+    }
+
     /// Whether `--log json` was given.
     pub(crate) fn wants_json(&self) -> bool {
         self.style == Some(LogStyle::Json)
@@ -113,7 +128,7 @@ impl Output {
 
     /// A result in prose, for people even when its reader is not a terminal, unless events are being printed as JSON.
     pub(crate) fn result(&self, line: impl Display) {
-        if !self.streaming.load(Ordering::Relaxed) {
+        if !self.is_streaming() {
             self.clean_line(line);
         }
     }
@@ -129,9 +144,9 @@ impl Output {
         }
     }
 
-    /// Prose on standard error, which -q silences.
+    /// Prose on standard error, which -q silences, and which a reader of events has no use for.
     pub(crate) fn say(&self, line: impl Display) {
-        if !self.quiet {
+        if !self.quiet && !self.is_streaming() {
             self.write_err(&clean(&line.to_string()));
         }
     }
@@ -146,26 +161,23 @@ impl Output {
         });
     }
 
-    /// The run, or one torrent of it, fails.
+    /// The run, or one torrent of it, fails: one line on standard error and, among events, an event.
     pub(crate) fn fail(&self, failure: &Failure) {
         let message = failure.to_string();
-        if self.streaming.load(Ordering::Relaxed) {
-            let kind = failure.exit.word();
+        if self.is_streaming() && *lock(&self.last_error) != message {
             let told = Event::Error {
                 info_hash: None,
-                kind,
+                kind: failure.exit.word(),
                 message: message.clone(),
             };
-            if *lock(&self.last_error) != message {
-                self.json(&stamped(&told));
-            }
+            self.json(&stamped(&told));
         }
-        self.error_line(&message);
+        self.error_line(&message, &message);
     }
 
     /// Something happened: a JSON line, or prose where it matters to a person.
     pub(crate) fn event(&self, event: &Event) {
-        if self.streaming.load(Ordering::Relaxed) {
+        if self.is_streaming() {
             self.json(&stamped(event));
         }
         self.tell(event);
@@ -182,20 +194,18 @@ impl Output {
             Event::Error {
                 message, info_hash, ..
             } => {
-                self.error_line(&self.about(info_hash.as_ref().map(|hex| hex.0), message));
-                clean(message).clone_into(&mut lock(&self.last_error));
+                let line = self.about(info_hash.as_ref().map(|hex| hex.0), message);
+                self.error_line(message, &line);
             }
             Event::Warning {
                 message, info_hash, ..
-            } if !self.quiet => {
-                let about = self.about(info_hash.as_ref().map(|hex| hex.0), message);
-                self.write_err(&format!("warning: {}", clean(&about)));
+            } => {
+                let line = self.about(info_hash.as_ref().map(|hex| hex.0), message);
+                self.say(format_args!("warning: {line}"));
             }
             other => {
                 let prose = self.prose(other);
-                if let Some(prose) = prose {
-                    self.say(prose);
-                }
+                prose.into_iter().for_each(|prose| self.say(prose));
             }
         }
     }
@@ -287,14 +297,18 @@ impl Output {
         known.unwrap_or_else(|| hash.to_string())
     }
 
-    /// An error on standard error, but not the same one twice in a row.
-    fn error_line(&self, message: &str) {
+    /// An error on standard error; one that was just told is not told again.
+    fn error_line(&self, message: &str, line: &str) {
         let message = clean(message);
         let mut last = lock(&self.last_error);
         if *last != message {
-            self.write_err(&format!("error: {message}"));
+            self.write_err(&format!("error: {}", clean(line)));
             *last = message;
         }
+    }
+
+    fn is_streaming(&self) -> bool {
+        self.streaming.load(Ordering::Relaxed)
     }
 
     fn write_out(&self, text: &str) {

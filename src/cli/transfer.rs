@@ -110,10 +110,10 @@ pub(crate) fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
     std::path::absolute(&path).map_err(|error| Failure::open(&path, &error))
 }
 
-/// Runs the plan to its end.
+/// Runs the plan to its end. A torrent that fails is told of at once and makes the exit status; the others go on.
 ///
 /// # Errors
-/// The first thing that failed; the other torrents were carried on with.
+/// If the engine cannot start.
 pub(crate) fn run(plan: Plan, out: &Arc<Output>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -159,7 +159,7 @@ async fn drive(mut plan: Plan, stop: Stop, out: &Arc<Output>) -> Result<Exit, Fa
     // A reader that does not read cannot hold up the end.
     let _ = timeout(LAST_WORDS, printed).await;
     match failure {
-        Some(failure) => Err(failure),
+        Some(exit) => Ok(exit),
         None if done < wanted => {
             out.say("stopped; run the same command again to go on");
             Ok(Exit::Stopped)
@@ -229,8 +229,8 @@ struct Run<'a> {
     out: &'a Output,
     board: Board<'a>,
     stop: Stop,
-    /// The first thing that went wrong.
-    failure: Option<Failure>,
+    /// The status of the first thing that went wrong, which was told.
+    failure: Option<Exit>,
 }
 
 impl Run<'_> {
@@ -262,15 +262,9 @@ impl Run<'_> {
             return;
         }
         let End::Complete(keep) = end else {
-            let everything_failed = all_failed(self.engine);
-            if self.until(everything_failed).await.is_some() {
-                let why = added
-                    .iter()
-                    .find_map(|(torrent, _)| match torrent.status().state {
-                        State::Failed(why) => Some(why),
-                        _ => None,
-                    });
-                self.keep_first(Failure::new(Exit::Io, why.unwrap_or_default()));
+            if self.until(all_failed(self.engine)).await.is_some() {
+                // Why, the events told.
+                self.failure.get_or_insert(Exit::Io);
             }
             return;
         };
@@ -318,11 +312,7 @@ impl Run<'_> {
     fn fail(&mut self, error: EngineError) {
         let failure = Failure::from(error);
         self.out.fail(&failure);
-        self.keep_first(failure);
-    }
-
-    fn keep_first(&mut self, failure: Failure) {
-        self.failure.get_or_insert(failure);
+        self.failure.get_or_insert(failure.exit);
     }
 }
 
