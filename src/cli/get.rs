@@ -32,7 +32,7 @@ pub(crate) fn run(args: &GetArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
         let dest = args.transfer.dest.clone().or(loaded.earlier);
         plan.torrents.push(AddTorrent {
             metainfo: loaded.metainfo,
-            dest: transfer::absolute(dest.unwrap_or_else(|| PathBuf::from(".")))?,
+            dest: transfer::absolute(&dest.unwrap_or_else(|| PathBuf::from(".")))?,
             goal: Goal::Download,
             peers: plan.peers.clone(),
             overwrite: args.overwrite,

@@ -50,9 +50,12 @@ pub(crate) fn rewrite(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
         };
         let mode = MODES.iter().position(|&mode| mode == name);
         if let (Some(mode), false) = (mode, named) {
-            let value = attached.or_else(|| args.next());
+            let Some(value) = attached.or_else(|| args.next()) else {
+                // For clap to say what is missing.
+                return [program, vec![name.into()], rest].concat();
+            };
             // The original took an empty name for no name.
-            sources[mode].extend(value.filter(|value| !value.is_empty()));
+            sources[mode].extend((!value.is_empty()).then_some(value));
             carried = true;
         } else if CARRIED.contains(&name) {
             carried = true;

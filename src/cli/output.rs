@@ -80,7 +80,10 @@ impl Output {
     /// A panic is a bug of ours: it is told in one line, and what is on disk stays true.
     pub(crate) fn install_panic_hook() {
         std::panic::set_hook(Box::new(|panic| {
-            let said = panic.payload_as_str().unwrap_or("no message");
+            let payload = panic.payload();
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            let said = text.or_else(|| payload.downcast_ref::<&str>().copied());
+            let said = said.unwrap_or("no message");
             let place = panic
                 .location()
                 .map(ToString::to_string)

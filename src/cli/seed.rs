@@ -46,7 +46,7 @@ fn torrent(path: &Path, args: &SeedArgs, plan: &Plan, out: &Output) -> Result<Ad
     if found.is_file() && create::extension(path).is_some() {
         let loaded = Source::File(path.to_owned()).load(&plan.config.state)?;
         let dest = args.transfer.dest.clone().or(loaded.beside);
-        let dest = transfer::absolute(dest.unwrap_or_else(|| PathBuf::from(".")))?;
+        let dest = transfer::absolute(&dest.unwrap_or_else(|| PathBuf::from(".")))?;
         return Ok(shared(loaded.metainfo, dest, plan));
     }
     let place = Place::of(path)?;

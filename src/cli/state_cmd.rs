@@ -5,7 +5,7 @@ use std::path::Path;
 use indicatif::BinaryBytes;
 use seedbank::base::InfoHash;
 use seedbank::format::metainfo::Metainfo;
-use seedbank::store::{self, CatalogEntry, Store, StoreError};
+use seedbank::store::{self, CatalogEntry, History, Opened, Store, StoreError};
 use serde::Serialize;
 
 use super::args::{StateAction, StateArgs};
@@ -46,7 +46,13 @@ fn list(folder: &Path, json: bool, out: &Output) -> Result<Exit, Failure> {
         if !folder.exists() {
             return Ok((Vec::new(), Vec::new()));
         }
-        let store = Store::open(folder.to_owned()).await?.store;
+        let Opened { store, history } = Store::open(folder.to_owned()).await?;
+        if let History::Rebuilt { why } = history {
+            out.warn(
+                "state",
+                format!("the database was made anew from the catalog: {why}"),
+            );
+        }
         let read = read(&store).await;
         store.close().await?;
         read

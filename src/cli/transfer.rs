@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub(crate) fn plan(args: &TransferArgs, end: End, out: &Output) -> Result<Plan, 
         );
     }
     let config = Config {
-        state: absolute(state)?,
+        state: absolute(&state)?,
         tcp_listen,
         io: args.io.into(),
         max_down: args.max_down.and_then(|rate| rate.0),
@@ -106,8 +106,8 @@ pub(crate) fn plan(args: &TransferArgs, end: End, out: &Output) -> Result<Plan, 
 ///
 /// # Errors
 /// If the current folder is gone.
-pub(crate) fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
-    std::path::absolute(&path).map_err(|error| Failure::open(&path, &error))
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::open(path, &error))
 }
 
 /// Runs the plan to its end. A torrent that fails is told of at once and makes the exit status; the others go on.

@@ -88,7 +88,7 @@ fn hash(metainfo: &Metainfo, layout: &Layout, out: &Output) -> Result<Hashes, Di
         let digest = metainfo.blake3.map(|_| scope.spawn(|| digest(layout)));
         let expected = |piece: PieceIndex| *info.piece_hash(piece);
         let states = verify(layout, &expected, payload::threads(), &|bytes| {
-            bar.inc(bytes)
+            bar.inc(bytes);
         })?;
         let digest = digest.and_then(|thread| thread.join().ok().flatten());
         Ok((states, digest))
@@ -103,8 +103,13 @@ fn digest(layout: &Layout) -> Option<[u8; 32]> {
     let payload = layout
         .files()
         .iter()
-        .filter(|file| matches!(file.kind, SpecKind::Payload));
+        .filter(|file| file.length > 0 && matches!(file.kind, SpecKind::Payload));
     for file in payload {
+        // Opening a pipe would wait for someone to write to it.
+        let found = file.path.metadata().ok()?;
+        if !found.is_file() || found.len() != file.length {
+            return None;
+        }
         let mut reader = File::open(&file.path).ok()?.take(file.length);
         let read = std::io::copy(&mut reader, &mut hasher).ok()?;
         if read != file.length {

@@ -50,7 +50,7 @@ fn everything_asked_for_is_in_the_metainfo() {
         "--announce",
         "udp://u:6969",
         "--web-seed",
-        "https://w/f",
+        "https://w/f/",
         "--node",
         "h:1,[::1]:2",
         "--private",
@@ -64,7 +64,7 @@ fn everything_asked_for_is_in_the_metainfo() {
     assert_eq!(shown["piece_length"], 32_768);
     let announce = json!([["http://t/announce"], ["udp://u:6969"]]);
     assert_eq!(shown["announce"], announce);
-    assert_eq!(shown["web_seeds"], json!(["https://w/f"]));
+    assert_eq!(shown["web_seeds"], json!(["https://w/f/"]));
     assert_eq!(shown["nodes"], json!(["h:1", "[::1]:2"]));
     assert_eq!(shown["private"], true);
     assert_eq!(shown["comment"], "hi");
@@ -88,7 +88,11 @@ fn only_metainfo_files_are_overwritten() {
     world.ok(&["create", "p"]);
     let diary = world.file("x.torrent", b"my diary");
     world.refused(&["create", "p", "-o", "x.torrent"], 13, "x.torrent");
-    world.refused(&["create", "p", "-o", "p", "--format", "bit"], 13, "/p");
+    world.refused(
+        &["create", "p", "-o", "p", "--format", "bit"],
+        13,
+        "p exists",
+    );
     assert_eq!(fs::read(diary).unwrap(), b"my diary");
     assert_eq!(fs::read(world.path("p")).unwrap(), b"payload, changed");
 }

@@ -1,5 +1,10 @@
 //! The contract of the command line, held against the real program: what it prints, writes and exits with.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy takes helpers of an integration test for ordinary code"
+)]
+
 mod create;
 mod events;
 mod legacy;

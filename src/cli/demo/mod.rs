@@ -30,6 +30,8 @@ const KILL_AT: u64 = 40;
 const SECONDS: u64 = 8;
 /// Everything that should be a matter of moments.
 const SOON: Duration = Duration::from_secs(15);
+/// The seeder notices this soon that everyone is gone.
+const ALONE: Duration = Duration::from_secs(2);
 /// Smallest payload that leaves time to kill someone in the middle.
 const SIZE_MIN: u64 = 4 << 20;
 /// Bytes of a piece.
@@ -198,21 +200,18 @@ fn play(stage: &Stage<'_>, swarm: &mut Swarm<'_>, out: &Output) -> Result<Report
             .iter()
             .all(|&role| swarm.seen(role).complete.is_some())
     })?;
-    let leechers = [Role::Again, Role::Second, Role::Seeder];
-    let orderly = leechers
-        .into_iter()
-        .map(|role| swarm.stop(role))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut orderly = swarm.stop(Role::Again)? & swarm.stop(Role::Second)?;
+    // The seeder tells what it sent to whom when they leave; if it does not, the figures are the poorer for it.
+    let _ = swarm.wait("the seeder to be alone", ALONE, |swarm| {
+        let seeder = swarm.seen(Role::Seeder);
+        seeder.sent.len() >= seeder.joined.len()
+    });
+    orderly &= swarm.stop(Role::Seeder)?;
     swarm.wait("the last words", SOON, |swarm| {
-        leechers.iter().all(|&role| swarm.seen(role).ended)
+        let all = [Role::Again, Role::Second, Role::Seeder];
+        all.iter().all(|&role| swarm.seen(role).ended)
     })?;
     let same = |role| files::same(&stage.payload, &stage.dest(role).join(&stage.name));
     let equal = [same(Role::First)?, same(Role::Second)?];
-    Ok(Report::new(
-        stage.size,
-        swarm,
-        back,
-        orderly.into_iter().all(|ended| ended),
-        equal,
-    ))
+    Ok(Report::new(stage.size, swarm, back, orderly, equal))
 }
