@@ -49,11 +49,59 @@ pub const PEER_SILENCE: Duration = Duration::from_secs(150);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// Time for a connection to be made and both handshakes to pass.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// Requests outstanding at a peer of which nothing is known yet: 256 KiB fill most links for a round trip.
+pub const PIPELINE_START: usize = 16;
+/// Requests outstanding at even the slowest peer, so that one block's travel never leaves it idle.
+pub const PIPELINE_MIN: usize = 8;
+/// A peer that owes us blocks and sends none for this long is snubbing us (the time that BEP 3's choker uses).
+pub const SNUB_TIME: Duration = Duration::from_secs(30);
+/// A request that later ones have overtaken is given up after this long: clients without the fast extension drop requests
+/// silently.
+pub const REQUEST_OVERDUE: Duration = Duration::from_secs(30);
+/// After a request was turned down by a peer that unchokes us, no new work is asked for until a block comes or this passes.
+pub const REJECT_PAUSE: Duration = Duration::from_secs(1);
+/// Blocks that nobody asked for before their sender is dropped; a few come from races in any client.
+pub const UNREQUESTED_MAX: u32 = 64;
+/// Rejects that wait for a peer to read them: more than its requests can be unless it floods us.
+pub const REJECTS_PENDING_MAX: u32 = 8_192;
+/// Bitfield, have-all and have-none messages of one connection: one is due, some clients correct themselves.
+pub const BITFIELDS_MAX: u32 = 4;
+/// Pieces that a peer may let us request while choked, and suggestions that it may make: real sets are of 10.
+pub const ALLOWED_FAST_MAX: usize = 64;
+/// Pieces that we let a peer with few pieces request while choked: the k that BEP 6 proposes.
+pub const ALLOWED_FAST_COUNT: usize = 10;
+/// Bytes that those pieces may have together, so that large pieces are not given away.
+pub const ALLOWED_FAST_BYTES: u32 = 4 << 20;
+/// Longest client name that is kept of an extension handshake, in bytes.
+pub const CLIENT_NAME_MAX: usize = 64;
+
+// --- tracker: what a reply may ask for --------------------------------------------------------
+
+/// Largest reply of a tracker that is read, in bytes: 50,000 compact peers fit.
+pub const TRACKER_REPLY_MAX: usize = 1 << 20;
+/// Peers taken from one reply: several times what we ask for.
+pub const TRACKER_PEERS_MAX: usize = 2_000;
+/// Trackers of one torrent; lists beyond it are copied spam.
+pub const TRACKERS_MAX: usize = 100;
+/// Longest message of a tracker that is kept for the user, in bytes.
+pub const TRACKER_TEXT_MAX: usize = 200;
 
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 
 /// Addresses remembered for one torrent.
 pub const ADDRESSES_MAX: usize = 1_000;
+/// Connections that one torrent makes at once: leaves some of [`DIALS_MAX`] to others.
+pub const DIALS_PER_TORRENT: usize = 10;
+/// Bans remembered for one torrent: each cost the liar at least a block, so the list fills slowly.
+pub const BANS_MAX: usize = 4_096;
+/// Failed copies of pieces kept until a good one shows who lied.
+pub const BLAME_RECORDS_MAX: usize = 64;
+/// Blocks of those copies, at 34 bytes each: 4 MiB.
+pub const BLAME_BLOCKS_MAX: usize = 128 << 10;
+/// Pieces remembered of what one peer suggested (BEP 6), and of what it serves while it chokes us.
+pub const HINTS_PER_PEER: usize = 32;
+/// Copies of a block that may be on the way at once, in the end game.
+pub const BLOCK_COPIES_MAX: u8 = 3;
 
 // --- net and engine: connections and queues ---------------------------------------------------
 

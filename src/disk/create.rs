@@ -269,7 +269,12 @@ impl Making<'_> {
                 }
             }
         }
-        // All entries of a folder are there before it is synced, so once for each is enough.
+        // Also the folders that were there: an earlier run may have made them and been killed before it could sync them. All entries of
+        // a folder are there by now, so once for each is enough.
+        for (_, spec) in self.layout.payload_files() {
+            let above = self.layout.relative(&spec.path).ancestors().skip(1);
+            self.unsynced.extend(above.map(Path::to_owned));
+        }
         let folders = std::mem::take(&mut self.unsynced);
         folders
             .iter()

@@ -54,7 +54,15 @@ impl Handles {
         self.make_room();
         // Opened without holding the table: a slow filesystem must not stall the files of others. Two threads may open the same file;
         // the first to come back is kept by both, so that there is one mapping and one mark for unsynced bytes.
-        let opened = Arc::new(open()?);
+        let opened = match open() {
+            // Other parts of the program use descriptors too.
+            Err(error) if is_out_of_descriptors(&error) => {
+                self.close_all_clean();
+                open()
+            }
+            opened => opened,
+        };
+        let opened = Arc::new(opened?);
         let mut table = self.table();
         table.clock += 1;
         let used = table.clock;
@@ -110,6 +118,16 @@ impl Handles {
         dirty
     }
 
+    fn close_all_clean(&self) {
+        let mut closed = Vec::new();
+        let mut table = self.table();
+        while let Some(key) = table.oldest_idle(false) {
+            closed.extend(table.entries.remove(&key));
+        }
+        drop(table);
+        drop(closed);
+    }
+
     fn close_idle(&self, key: Key) {
         let mut table = self.table();
         let idle = table
@@ -147,6 +165,15 @@ impl Handles {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_out_of_descriptors(error: &DiskError) -> bool {
+    match error {
+        DiskError::CannotOpen { source, .. } => {
+            matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+        }
+        _ => false,
     }
 }
 
@@ -233,5 +260,21 @@ mod tests {
         handles.get((2, 0), opener(&Arc::default())).unwrap();
         assert!(handles.find((1, 0)).is_none(), "there had to be room");
         assert!(handles.get((1, 0), &open).unwrap().sync().is_err());
+    }
+
+    #[test]
+    fn when_the_system_has_no_descriptor_left_idle_files_give_theirs() {
+        let handles = Handles::with_cap(9);
+        let open = opener(&Arc::default());
+        handles.get((1, 0), &open).unwrap();
+        let scarce = || match handles.of(1).len() {
+            0 => open(),
+            _ => Err(DiskError::opening(
+                "f".as_ref(),
+                std::io::Error::from_raw_os_error(libc::EMFILE),
+            )),
+        };
+        handles.get((1, 1), scarce).unwrap();
+        assert!(handles.find((1, 0)).is_none());
     }
 }

@@ -20,6 +20,9 @@ const CHUNK: usize = 256 << 10;
 /// Bytes of pieces that wait for a hash, beyond the one piece for each thread that there must be.
 const AHEAD: usize = 16 << 20;
 
+/// Bytes of pieces that are being hashed, beyond the one piece that there must be.
+const HELD: usize = 256 << 20;
+
 /// SHA-1 of `data`.
 pub fn sha1(data: &[u8]) -> [u8; 20] {
     Sha1::digest(data).into()
@@ -137,8 +140,9 @@ pub fn hash_payload(
 ) -> Result<Hashed, DiskError> {
     let place = Place::open(layout.root())?;
     let identities = identities(layout, &place)?;
-    let threads = threads.max(1);
     let piece_len = layout.geometry().piece_len() as usize;
+    // Each thread holds a piece: with very long ones fewer threads must do.
+    let threads = threads.clamp(1, (HELD / piece_len).max(1));
     let ahead = (AHEAD / piece_len).clamp(1, 2 * threads);
     let spare = Spare::default();
     let (to_sha1, pieces) = sync_channel(ahead);

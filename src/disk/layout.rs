@@ -61,7 +61,7 @@ impl Layout {
     /// A layout of `files`, in torrent order, below the folder `root`.
     ///
     /// # Errors
-    /// [`DiskError::Layout`] if a path is not below `root`, occurs twice, has `.` or `..` in it, a link has a length or leaves
+    /// [`DiskError::Layout`] if a path is not below `root`, occurs twice or below another, has `.` or `..` in it, a link has a length or leaves
     /// `root`, or the lengths do not sum to the geometry's total.
     pub fn new(root: PathBuf, geometry: Geometry, files: Vec<FileSpec>) -> Result<Self, DiskError> {
         let mut starts = Vec::with_capacity(files.len());
@@ -74,7 +74,7 @@ impl Layout {
             };
             if file.kind != SpecKind::Pad {
                 below(&root, &file.path).ok_or_else(|| fault("it lies outside of its folder"))?;
-                if !seen.insert(&file.path) {
+                if !seen.insert(file.path.as_path()) {
                     return Err(fault("it is listed twice"));
                 }
             }
@@ -93,6 +93,21 @@ impl Layout {
             return Err(DiskError::Layout {
                 path: root,
                 fault: "the lengths of the files do not sum to that of the payload",
+            });
+        }
+        // Below a link a file would have two names, and be written twice.
+        let nested = |file: &&FileSpec| {
+            file.kind != SpecKind::Pad
+                && file
+                    .path
+                    .ancestors()
+                    .skip(1)
+                    .any(|above| seen.contains(above))
+        };
+        if let Some(file) = files.iter().find(nested) {
+            return Err(DiskError::Layout {
+                path: file.path.clone(),
+                fault: "it lies below a file or link of the same torrent",
             });
         }
         drop(seen);
@@ -232,6 +247,20 @@ mod tests {
         }
         let twice = vec![spec("/dest/a", 1), spec("/dest/a", 1)];
         assert_eq!(fault(twice, 2), "it is listed twice");
+    }
+
+    #[test]
+    fn a_file_below_another_file_or_link_is_refused() {
+        let link = FileSpec {
+            kind: SpecKind::Symlink {
+                target: "/dest/other".into(),
+            },
+            ..spec("/dest/t/l", 0)
+        };
+        for above in [link, spec("/dest/t/l", 0)] {
+            let files = vec![spec("/dest/t/l/victim", 1), above, spec("/dest/t/lx", 1)];
+            assert!(fault(files, 2).contains("below a file or link"));
+        }
     }
 
     #[test]

@@ -174,4 +174,29 @@ mod tests {
         let again = Map::new(&whole, 1 << 20).unwrap();
         assert!(!again.is_poisoned(), "a slot used again starts clean");
     }
+
+    /// Set in the process that is to die.
+    const VICTIM: &str = "SEEDBANK_TEST_VICTIM";
+
+    #[test]
+    fn a_fault_in_a_mapping_of_somebody_else_still_ends_the_process() {
+        if std::env::var_os(VICTIM).is_some() {
+            let (ours, theirs) = (file(4_096), file(4_096));
+            let _installs_the_handler = Map::new(&ours, 4_096).unwrap();
+            let pages = MmapOptions::new().len(4_096).map_raw(&theirs).unwrap();
+            theirs.set_len(0).unwrap();
+            // SAFETY: the address lies in a live mapping; the fault is what is tested.
+            unsafe { pages.as_mut_ptr().write_volatile(1) };
+            return;
+        }
+        let name = "disk::map::tests::a_fault_in_a_mapping_of_somebody_else_still_ends_the_process";
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(VICTIM, "1")
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert_eq!(signal, Some(libc::SIGBUS), "{status}");
+    }
 }

@@ -42,7 +42,7 @@ pub enum Checked {
 
 impl Payload {
     /// `mapped` says whether files are mapped; `None` if they are only read.
-    pub(super) fn new(
+    pub(super) fn opened(
         disk: Disk,
         id: u64,
         layout: Arc<Layout>,

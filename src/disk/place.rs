@@ -43,30 +43,31 @@ impl Place {
     /// # Errors
     /// [`DiskError::CannotCreate`] and its kin.
     pub(super) fn make(root: &Path) -> Result<Self, DiskError> {
+        let above = root.parent().unwrap_or(root);
+        let above = if above.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            above
+        };
+        let sync_above = || File::open(above).and_then(|folder| folder.sync_all());
         match Self::open(root) {
             Err(DiskError::NotFound { .. }) => {}
-            other => return other,
+            opened => {
+                // An earlier run may have made it and been killed before this. Whether we may do it if not is beside the point.
+                let _ = sync_above();
+                return opened;
+            }
         }
-        if let Some(parent) = root
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            Self::make(parent)?;
+        if above != Path::new(".") && above != root {
+            Self::make(above)?;
         }
-        let made = std::fs::create_dir(root);
-        match made {
+        match std::fs::create_dir(root) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(DiskError::creating(root, error, 0, 0));
             }
             _ => {}
         }
-        let above = root
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let above = above.unwrap_or(Path::new("."));
-        File::open(above)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| DiskError::io(above, "sync", error))?;
+        sync_above().map_err(|error| DiskError::io(above, "sync", error))?;
         Self::open(root)
     }
 

@@ -78,13 +78,13 @@ impl Disk {
         let open = move || match access {
             Access::Read => {
                 let ready = create::open_to_read(&layout)?;
-                Ok(Payload::new(disk, id, layout, ready, None))
+                Ok(Payload::opened(disk, id, layout, ready, None))
             }
             Access::Write { overwrite, ours } => {
                 let maps = |place: &super::place::Place| path.maps(place.folder());
                 let ready = create::open_to_write(&layout, overwrite, &ours, maps)?;
                 let mapped = maps(&ready.place);
-                Ok(Payload::new(disk, id, layout, ready, Some(mapped)))
+                Ok(Payload::opened(disk, id, layout, ready, Some(mapped)))
             }
         };
         self.run_slow(open).await
@@ -277,7 +277,11 @@ mod tests {
             let mut pending = Vec::new();
             for at in 0..count {
                 let log = log.clone();
-                pending.push(disk.submit(piece, move || Ok(log.send(at).unwrap())).await);
+                let job = move || {
+                    log.send(at).unwrap();
+                    Ok(())
+                };
+                pending.push(disk.submit(piece, job).await);
             }
             for answer in pending {
                 answer.answer().await.unwrap();
@@ -305,8 +309,11 @@ mod tests {
         let disk = Disk::new(1);
         let (log, done) = mpsc::channel();
         let lane = Arc::downgrade(&disk.pool.slow);
-        runtime()
-            .block_on(async { drop(disk.submit_slow(move || Ok(log.send(()).unwrap())).await) });
+        let job = move || {
+            log.send(()).unwrap();
+            Ok(())
+        };
+        runtime().block_on(async { drop(disk.submit_slow(job).await) });
         drop(disk);
         done.recv().unwrap();
         assert!(lane.strong_count() <= SLOW_THREADS);

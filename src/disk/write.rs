@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 /// How the caller wants bytes to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WritePath {
-    /// Whatever is fast and safe: for now [`WritePath::Pwrite`] everywhere. A pwrite into allocated, cached pages took 3.1 s
-    /// where a copy into prefaulted pages of the mapping took 4.0 s (2 GiB, two cores, ext4), and cannot fault.
+    /// Whatever is fast and safe: for now [`WritePath::Pwrite`] everywhere, because it cannot fault. A bare receiver of 2 GiB on two
+    /// cores took 3.1 s with pwrite and 4.0 s copying into prefaulted pages; through this layer, three rounds of 1 GiB (dev profile) on a busy
+    /// machine took 1.1 to 3.5 s and 0.9 to 2.2 s, which tells nothing. To be measured again on a quiet one.
     #[default]
     Auto,
     /// Through a shared mapping, on filesystems where that is safe; elsewhere as [`WritePath::Pwrite`].

@@ -128,6 +128,21 @@ fn load_entry(path: &Path) -> Result<CatalogEntry, (PathBuf, String)> {
     })
 }
 
+/// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
+pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Result<Option<Choices>, StoreError> {
+    let path = path_of(state, info_hash, "torrent");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    match load_entry(&path) {
+        Ok(entry) => Ok(Some(entry.choices)),
+        Err((path, why)) => {
+            tracing::warn!(path = %path.display(), why, "a file of the catalog is damaged; it is written anew");
+            Ok(None)
+        }
+    }
+}
+
 /// Puts a torrent into the catalog, or replaces it, durably.
 pub(super) fn put(
     state: &Path,

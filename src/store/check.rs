@@ -103,7 +103,6 @@ fn is_sound(key: &[u8], body: &[u8]) -> bool {
     match key {
         schema::VERSION => body.len() == 4,
         schema::SEQUENCE => body.len() == 8,
-        schema::CLEAN => matches!(body, [0 | 1]),
         schema::EPOCH => body.len() == 16,
         schema::NODE_ID => body.len() == 20,
         [b't', b'/', ..] => rest == Some(0) && TorrentRow::decode(body).is_some(),

@@ -19,7 +19,6 @@ pub(super) struct Database {
     barrier: File,
     path: PathBuf,
     sequence: u64,
-    clean: bool,
     epoch: Epoch,
 }
 
@@ -58,7 +57,6 @@ impl Database {
             barrier,
             path: path.to_owned(),
             sequence: 0,
-            clean: false,
             epoch: Epoch::default(),
         })
     }
@@ -66,7 +64,6 @@ impl Database {
     /// Reads the rows that the database keeps at hand, and names it if it has no name yet.
     pub(super) fn acquaint(&mut self) -> Result<(), StoreError> {
         self.sequence = self.fixed(schema::SEQUENCE)?.map_or(0, u64::from_be_bytes);
-        self.clean = self.fixed(schema::CLEAN)? == Some([1]);
         match self.fixed(schema::EPOCH)? {
             Some(epoch) => self.epoch = epoch,
             None => {
@@ -91,11 +88,6 @@ impl Database {
     /// Its name among all that ever stood in its place.
     pub(super) fn epoch(&self) -> &Epoch {
         &self.epoch
-    }
-
-    /// Whether the last run ended in order, or what [`Database::set_clean`] said since.
-    pub(super) fn is_clean(&self) -> bool {
-        self.clean
     }
 
     /// The number that the next commit has.
@@ -168,17 +160,6 @@ impl Database {
             .sync_all()
             .map_err(|error| StoreError::io(&self.path, error))?;
         self.sequence = sequence;
-        Ok(())
-    }
-
-    /// Says whether a start after this moment follows an orderly exit. Durable; costs nothing if it was said before.
-    pub(super) fn set_clean(&mut self, clean: bool) -> Result<(), StoreError> {
-        if self.clean != clean {
-            let mut batch = Batch::default();
-            batch.put(schema::CLEAN, &[u8::from(clean)]);
-            self.commit(batch)?;
-            self.clean = clean;
-        }
         Ok(())
     }
 

@@ -110,6 +110,15 @@ impl Store {
             .await
     }
 
+    /// What was chosen for a torrent; `None` if it is not in the catalog.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub async fn choices(&self, info_hash: InfoHash) -> Result<Option<Choices>, StoreError> {
+        self.ask(move |worker| catalog::choices(&worker.folder().path, &info_hash))
+            .await
+    }
+
     /// Puts a torrent into the catalog, or replaces it: `metainfo` is the content of its `.torrent`. Durable.
     ///
     /// # Errors
@@ -260,17 +269,17 @@ impl Store {
             .await
     }
 
-    /// R9: says whether a start after this follows an orderly exit. Durable, and free if it was said before.
+    /// R9: says, durably, that files of a torrent are about to be written to, so that they will not be as the last commit
+    /// knew them. A commit that is [`clean`](Commit::clean) takes it back.
     ///
     /// # Errors
-    /// If the database cannot be written.
-    pub async fn set_clean(&self, clean: bool) -> Result<(), StoreError> {
-        self.ask(move |worker| worker.with(|database| database.set_clean(clean)))
-            .await
+    /// If the database cannot be written; then the files must not be touched.
+    pub async fn begin(&self, info_hash: InfoHash) -> Result<(), StoreError> {
+        self.ask(move |worker| worker.begin(&info_hash)).await
     }
 
     /// Closes the database and lets go of the folder, after all that was asked before. What is asked later fails with
-    /// [`StoreError::Closed`]. Saying that the end is clean is the caller's business.
+    /// [`StoreError::Closed`].
     ///
     /// # Errors
     /// [`StoreError::Closed`] if another handle was closed before.

@@ -25,16 +25,11 @@ pub enum History {
     /// Nothing: the state folder is new.
     Fresh,
     /// A database of this version.
-    Current {
-        /// Whether the last run ended in order.
-        clean: bool,
-    },
+    Current,
     /// A database of an older version, which was migrated.
     Migrated {
         /// The version it had.
         from: u32,
-        /// Whether the last run ended in order.
-        clean: bool,
     },
     /// No usable database beside a catalog, or a broken one: all is to be hashed again.
     Rebuilt {
@@ -101,11 +96,10 @@ impl Folder {
                 return Ok((database, history));
             }
             Ok((database, from)) => {
-                let clean = database.is_clean();
                 let history = if from == schema::SCHEMA_VERSION {
-                    History::Current { clean }
+                    History::Current
                 } else {
-                    History::Migrated { from, clean }
+                    History::Migrated { from }
                 };
                 return Ok((database, history));
             }
@@ -185,6 +179,14 @@ pub(super) fn guarded<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
+    guarded_for(STORE_OPEN_TIME, path, work)
+}
+
+fn guarded_for<T: Send + 'static>(
+    patience: Duration,
+    path: &Path,
+    work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
     let (answer, wait) = mpsc::sync_channel(1);
     let at = path.to_owned();
     thread::Builder::new()
@@ -195,10 +197,10 @@ pub(super) fn guarded<T: Send + 'static>(
             let _ = answer.send(done);
         })
         .map_err(|error| StoreError::io(path, error))?;
-    let what = match wait.recv_timeout(STORE_OPEN_TIME) {
+    let what = match wait.recv_timeout(patience) {
         Ok(Ok(done)) => return done,
         Ok(Err(panic)) => panic_text(panic.as_ref()),
-        Err(_) => format!("it did not open in {} s", STORE_OPEN_TIME.as_secs()),
+        Err(_) => format!("it did not open in {patience:?}"),
     };
     Err(StoreError::Damaged {
         path: path.to_owned(),
@@ -284,4 +286,29 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or("without a word");
     let line = said.lines().next().unwrap_or_default();
     format!("the database library panicked: {line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_or_panics_counts_as_damaged() {
+        let (release, held) = mpsc::channel::<()>();
+        let hung = guarded_for(Duration::from_millis(20), Path::new("db"), move |_| {
+            // Ends when the test drops the other end.
+            let _ = held.recv();
+            Ok(())
+        });
+        assert!(
+            matches!(&hung, Err(StoreError::Damaged { what, .. }) if what.contains("20ms")),
+            "{hung:?}"
+        );
+        drop(release);
+        let panicked = guarded(Path::new("db"), |_| -> Result<(), _> { panic!("a test") });
+        assert!(
+            matches!(&panicked, Err(StoreError::Damaged { what, .. }) if what.contains("a test")),
+            "{panicked:?}"
+        );
+    }
 }

@@ -21,6 +21,8 @@ pub struct Record {
     pub durable: Bitfield,
     /// Whether the torrent was committed as finished; then `durable` is full.
     pub finished: bool,
+    /// Whether nothing was written to the files since the last commit, so that they are as `identities` says.
+    pub clean: bool,
     /// What each file was at the last commit that touched it, in torrent order.
     pub identities: Vec<Option<FileIdentity>>,
     /// Blocks of unfinished pieces that were on the medium at the last clean stop.
@@ -40,6 +42,8 @@ pub struct Commit {
     pub identities: Vec<(usize, FileIdentity)>,
     /// Whether every piece is durable now. The store believes it only if the bits say so too.
     pub finished: bool,
+    /// Whether nothing is written to the files after this, until [`Store::begin`](super::Store::begin).
+    pub clean: bool,
     /// At a clean stop: every synced block of unfinished pieces, in place of those of the last one.
     pub partial: Option<Vec<Partial>>,
     /// Bytes transferred over all runs.
@@ -92,6 +96,7 @@ pub(super) fn load(
     Ok(Some(Record {
         durable: durable.ok_or_else(|| database.damaged_row(&Row::Page.of(info_hash)))?,
         finished: row.finished,
+        clean: row.clean,
         identities: identities::load(database, info_hash, shape.files)?,
         partial: partial::load(database, info_hash, shape.pieces)?,
         notes: Vec::new(),
@@ -99,13 +104,13 @@ pub(super) fn load(
     }))
 }
 
-/// R4: one batch with all of `commit`, durable when this returns.
+/// R4: one batch with all of `commit`, durable when this returns. True if the torrent is finished now.
 pub(super) fn commit(
     database: &mut Database,
     info_hash: &InfoHash,
     shape: Shape,
     commit: &Commit,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     for piece in &commit.durable {
         shape.check_piece(*info_hash, *piece)?;
     }
@@ -114,7 +119,13 @@ pub(super) fn commit(
     }
     let mut batch = Batch::default();
     let finished = put_bits(database, &mut batch, info_hash, shape, commit)?;
-    TorrentRow { shape, finished }.put(&mut batch, info_hash);
+    let clean = commit.clean;
+    TorrentRow {
+        shape,
+        finished,
+        clean,
+    }
+    .put(&mut batch, info_hash);
     let mut files = Vec::with_capacity(commit.identities.len());
     for (file, identity) in &commit.identities {
         files.push((shape.check_file(*info_hash, *file)?, Some(*identity)));
@@ -129,7 +140,8 @@ pub(super) fn commit(
         partial::forget(database, &mut batch, info_hash, &durable)?;
     }
     commit.totals.put(&mut batch, info_hash);
-    database.commit(batch)
+    database.commit(batch)?;
+    Ok(finished)
 }
 
 /// Adds the new bits to `batch`; true if the torrent is finished with them.
@@ -162,6 +174,26 @@ fn put_bits(
     Ok(false)
 }
 
+/// R9: files are about to be written to. Durable when this returns, and free if it was said before.
+pub(super) fn begin(
+    database: &mut Database,
+    info_hash: &InfoHash,
+    shape: Shape,
+) -> Result<(), StoreError> {
+    let row = TorrentRow::get(database, info_hash)?;
+    if row.is_some_and(|row| !row.clean) {
+        return Ok(());
+    }
+    let begun = TorrentRow {
+        shape,
+        finished: row.is_some_and(|row| row.finished),
+        clean: false,
+    };
+    let mut batch = Batch::default();
+    begun.put(&mut batch, info_hash);
+    database.commit(batch)
+}
+
 /// R5: the bits of `pieces` and what is known of their blocks are gone, durably, when this returns.
 pub(super) fn clear(
     database: &mut Database,
@@ -191,7 +223,7 @@ pub(super) fn clear(
     }
     pages.put(&mut batch, info_hash, database.next_sequence());
     let finished = false;
-    TorrentRow { shape, finished }.put(&mut batch, info_hash);
+    TorrentRow { finished, ..row }.put(&mut batch, info_hash);
     database.commit(batch)
 }
 

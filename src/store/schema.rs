@@ -7,10 +7,9 @@
 //! |---|---|
 //! | `m/version` | schema version u32. This row keeps its layout in every version |
 //! | `m/sequence` | number of commits u64 |
-//! | `m/clean` | 1 if the last run ended in order, else 0 |
 //! | `m/epoch` | 16 random bytes, drawn when the database was made; binds the notes to it |
 //! | `m/node` | our own DHT node id, 20 bytes |
-//! | `t/` ih | pieces u32 · files u32 · finished (0 or 1) |
+//! | `t/` ih | pieces u32 · files u32 · finished (0 or 1) · clean (0 or 1): nothing was written to its files since the last commit |
 //! | `h/` ih · page u32 | sequence u64 · 4,096 bits of durable pieces. A page without a bit is absent; so are all when finished |
 //! | `f/` ih · page u32 | 20 file identities, each 0 (unknown), or 1 · device u64 · inode u64 · size u64 · mtime i64 |
 //! | `b/` ih · piece u32 · chunk u16 | runs of blocks of an unfinished piece, each first u32 · end u32; at most 100 |
@@ -28,7 +27,6 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 pub(super) const VERSION: &[u8] = b"m/version";
 pub(super) const SEQUENCE: &[u8] = b"m/sequence";
-pub(super) const CLEAN: &[u8] = b"m/clean";
 pub(super) const EPOCH: &[u8] = b"m/epoch";
 pub(super) const NODE_ID: &[u8] = b"m/node";
 pub(super) const NODES: &[u8] = b"d/";

@@ -1,4 +1,4 @@
-//! The rows that a torrent has one of: its shape and whether it is finished (`t/`), and what it transferred (`s/`).
+//! The rows that a torrent has one of: its shape, whether it is finished and whether it was left in order (`t/`), and what it transferred (`s/`).
 
 use super::codec::Reader;
 use super::database::{Batch, Database};
@@ -18,14 +18,16 @@ pub(super) struct Shape {
 pub(super) struct TorrentRow {
     pub(super) shape: Shape,
     pub(super) finished: bool,
+    pub(super) clean: bool,
 }
 
 impl TorrentRow {
     pub(super) fn encode(self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(9);
+        let mut body = Vec::with_capacity(10);
         body.extend_from_slice(&self.shape.pieces.to_be_bytes());
         body.extend_from_slice(&self.shape.files.to_be_bytes());
         body.push(u8::from(self.finished));
+        body.push(u8::from(self.clean));
         body
     }
 
@@ -36,7 +38,12 @@ impl TorrentRow {
             files: reader.u32()?,
         };
         let finished = reader.flag()?;
-        reader.end(Self { shape, finished })
+        let clean = reader.flag()?;
+        reader.end(Self {
+            shape,
+            finished,
+            clean,
+        })
     }
 
     pub(super) fn get(

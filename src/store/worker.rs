@@ -151,10 +151,11 @@ impl Worker {
         commit: &Commit,
     ) -> Result<(), StoreError> {
         let shape = self.shape_of(info_hash)?;
-        self.with(|database| progress::commit(database, info_hash, shape, commit))?;
+        let finished =
+            self.with(|database| progress::commit(database, info_hash, shape, commit))?;
         let covered = commit.durable.iter().copied().collect();
         let notes = self.notes_of(info_hash);
-        let tidied = if commit.finished {
+        let tidied = if finished {
             notes.remove()
         } else {
             notes.drop_covered(&covered, commit.partial.is_some())
@@ -164,6 +165,11 @@ impl Worker {
             tracing::warn!(%info_hash, %error, "notes could not be cleared away");
         }
         Ok(())
+    }
+
+    pub(super) fn begin(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
+        let shape = self.shape_of(info_hash)?;
+        self.with(|database| progress::begin(database, info_hash, shape))
     }
 
     pub(super) fn clear(
@@ -214,6 +220,7 @@ impl Record {
         let mut record = Self {
             durable: crate::base::Bitfield::new(shape.pieces),
             finished: false,
+            clean: false,
             identities: vec![None; shape.files as usize],
             partial: Vec::new(),
             notes: Vec::new(),

@@ -161,7 +161,7 @@ fn what_may_not_be_read_is_told() {
     }
     let rig = Rig::new(FILES);
     rig.fill();
-    fs::set_permissions(rig.path(0), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(rig.path(0), fs::Permissions::from_mode(0o000)).unwrap();
     let error = block_on(rig.open(Access::Read, WritePath::Auto)).unwrap_err();
     assert!(matches!(error, DiskError::CannotOpen { .. }), "{error}");
 }

@@ -40,7 +40,7 @@ fn child_that_fills_its_disk() {
         store.commit(IH, pieces([PIECES - 1])).await.unwrap();
         store.close().await.unwrap();
         let (store, history) = open(&mount.join("state")).await;
-        assert_eq!(history, History::Current { clean: false });
+        assert_eq!(history, History::Current);
         let found: BTreeSet<u32> = durable(&store).await.into_iter().collect();
         assert!(found.is_superset(&told) && found.contains(&(PIECES - 1)));
     });

@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::base::FileIdentity;
 use crate::base::limits::{STORE_VALUE_MAX, STORED_PEERS_MAX};
@@ -103,11 +101,10 @@ fn everything_put_is_there_after_a_restart() {
         store.commit(IH, commit.clone()).await.unwrap();
         store.put_peers(IH, peers.clone()).await.unwrap();
         store.put_nodes(nodes.clone()).await.unwrap();
-        store.set_clean(true).await.unwrap();
         store.close().await.unwrap();
 
         let (store, history) = open(folder.path()).await;
-        assert_eq!(history, History::Current { clean: true });
+        assert_eq!(history, History::Current);
         let record = load(&store).await.unwrap();
         assert_eq!(record.durable.iter().collect::<Vec<_>>(), commit.durable);
         assert!(!record.finished);
@@ -172,7 +169,7 @@ fn a_finished_torrent_keeps_one_row_of_progress_until_a_piece_is_cleared() {
         assert!(record.finished && record.durable.is_full());
         store.clone().close().await.unwrap();
         let report = check(folder.path()).unwrap();
-        // version, sequence, clean, epoch; torrent, totals.
+        // version, sequence, epoch; torrent, totals.
         assert_eq!((report.rows, report.problems), (6, vec![]));
 
         let (store, _) = open(folder.path()).await;
@@ -356,17 +353,29 @@ fn of_too_many_peers_the_last_seen_are_kept() {
 }
 
 #[test]
-fn clean_is_remembered_and_taken_back() {
+fn what_is_begun_is_not_clean_until_a_clean_commit() {
     let folder = tempfile::tempdir().unwrap();
+    let commit = |clean| Commit {
+        clean,
+        ..Commit::default()
+    };
     block_on(async {
-        for clean in [false, true, true, false] {
+        let mut is_clean = Vec::new();
+        for step in 0..5 {
             let (store, _) = open(folder.path()).await;
-            store.set_clean(clean).await.unwrap();
-            store.close().await.unwrap();
-            let (store, history) = open(folder.path()).await;
-            assert_eq!(history, History::Current { clean });
+            let record = store.load(IH, 10, 1).await.unwrap();
+            is_clean.push(record.map(|record| record.clean));
+            match step {
+                0 | 2 => store.begin(IH).await.unwrap(),
+                1 => store.commit(IH, commit(true)).await.unwrap(),
+                _ => store.commit(IH, commit(false)).await.unwrap(),
+            }
             store.close().await.unwrap();
         }
+        assert_eq!(
+            is_clean,
+            [None, Some(false), Some(true), Some(false), Some(false)]
+        );
     });
 }
 
@@ -381,7 +390,7 @@ fn an_unfinished_snapshot_does_not_keep_the_database_from_opening() {
         let left = folder.path().join("db/snap.00000000000001F4.generating");
         fs::write(&left, b"half").unwrap();
         let (store, history) = open(folder.path()).await;
-        assert_eq!(history, History::Current { clean: false });
+        assert_eq!(history, History::Current);
         assert_eq!(durable(&store).await, [1]);
     });
 }
@@ -488,68 +497,13 @@ fn commits_clears_and_notes_survive_a_process_that_aborts() {
     assert!(!status.success());
     block_on(async {
         let (store, history) = open(folder.path()).await;
-        assert_eq!(history, History::Current { clean: false });
+        assert_eq!(history, History::Current);
         let record = load(&store).await.unwrap();
         assert_eq!(record.durable.iter().collect::<Vec<_>>(), [1, 8_999]);
         assert_eq!(record.notes, [Note::Verified(4), blocks(5, 0..3)]);
     });
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Commit(BTreeSet<u32>),
-    Finish,
-    Clear(BTreeSet<u32>),
-    Restart,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let some = || prop::collection::btree_set(0..PIECES, 0..12);
-    let step = prop_oneof![
-        6 => some().prop_map(Step::Commit),
-        1 => Just(Step::Finish),
-        4 => some().prop_map(Step::Clear),
-        1 => Just(Step::Restart),
-    ];
-    prop::collection::vec(step, 1..12)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    #[test]
-    fn durable_is_what_was_committed_less_what_was_cleared(steps in steps()) {
-        let folder = tempfile::tempdir().unwrap();
-        block_on(async {
-            let mut model = BTreeSet::new();
-            let (mut store, _) = open(folder.path()).await;
-            load(&store).await;
-            for step in steps {
-                match step {
-                    Step::Commit(some) => {
-                        model.extend(some.iter().copied());
-                        store.commit(IH, pieces(some)).await.unwrap();
-                    }
-                    Step::Finish => {
-                        model.extend(0..PIECES);
-                        let all = Commit { finished: true, ..pieces(0..PIECES) };
-                        store.commit(IH, all).await.unwrap();
-                    }
-                    Step::Clear(some) => {
-                        model.retain(|piece| !some.contains(piece));
-                        store.clear(IH, some.into_iter().collect()).await.unwrap();
-                    }
-                    Step::Restart => {
-                        store.close().await.unwrap();
-                        store = open(folder.path()).await.0;
-                    }
-                }
-                let found: BTreeSet<u32> = durable(&store).await.into_iter().collect();
-                prop_assert_eq!(&found, &model);
-            }
-            Ok(())
-        })?;
-    }
-}
-
 mod damage;
 mod full;
+mod model;
