@@ -167,7 +167,7 @@ impl Parser {
         match base {
             "xt" => self.topic(&value)?,
             "dn" if self.magnet.name.is_none() && !value.is_empty() => {
-                self.magnet.name = Some(value)
+                self.magnet.name = Some(value);
             }
             "tr" => self.url(&value, true),
             "ws" => self.url(&value, false),
@@ -354,7 +354,7 @@ mod tests {
             with("so=4,0,2,6-8&so=7-9,x,-4,5-4,3-,99999999").select_only,
             [0..=0, 2..=2, 4..=4, 6..=9]
         );
-        assert_eq!(with(&format!("so=0-{}", SELECT_INDEX_MAX)).select_only, []);
+        assert_eq!(with(&format!("so=0-{SELECT_INDEX_MAX}")).select_only, []);
         assert!(with("so=1").selects(1) && !with("so=1").selects(0) && with("").selects(7));
     }
 

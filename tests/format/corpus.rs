@@ -159,7 +159,7 @@ fn padding_and_links_are_told_from_files() {
             .info
             .files()
             .iter()
-            .map(|file| file.is_pad())
+            .map(seedbank::format::metainfo::FileEntry::is_pad)
             .collect();
         assert_eq!(pads, [false, true], "{name}");
     }
@@ -286,7 +286,7 @@ fn check_detail(magnet: &Magnet, detail: &str, says: &str) {
     match detail {
         "select 0,2,4,6,7,8" => assert_eq!(selected, [0, 2, 4, 6, 7, 8], "{says}"),
         "only 10 selected; inverted range and huge index ignored" => {
-            assert_eq!(selected, [10], "{says}")
+            assert_eq!(selected, [10], "{says}");
         }
         "only 1" => assert_eq!(selected, [1], "{says}"),
         "2 peers, bad ones skipped" => assert_eq!(magnet.peers.len(), 2, "{says}"),

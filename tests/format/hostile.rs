@@ -1,7 +1,7 @@
 //! Torrents made to hurt, and valid ones with bytes changed.
 
 use proptest::prelude::*;
-use seedbank::base::limits::{BENCODE_VALUES_MAX, METAINFO_MAX};
+use seedbank::base::limits::{BENCODE_VALUES_MAX, METAINFO_MAX, PIECES_MAX};
 use seedbank::format::bencode::{BencodeError, Document, Writer};
 use seedbank::format::metainfo::create::Draft;
 use seedbank::format::metainfo::{Info, Metainfo, MetainfoError, PlainFile};
@@ -96,6 +96,18 @@ fn a_document_past_a_bound_is_refused() {
 }
 
 #[test]
+fn the_torrent_of_the_most_pieces_fits_both_encodings() {
+    let mut draft = Draft::file("x", u64::from(PIECES_MAX) * 16_384);
+    draft.piece_length = 16_384;
+    draft.pieces = vec![[0xa5; 20]; PIECES_MAX as usize];
+    let metainfo = draft.finish().unwrap();
+    let (torrent, bit) = (metainfo.to_torrent(), metainfo.to_bit());
+    assert!(torrent.len() <= METAINFO_MAX && bit.len() <= METAINFO_MAX);
+    assert!(Metainfo::parse(&torrent).as_ref() == Ok(&metainfo));
+    assert!(Metainfo::parse(bit.as_bytes()).as_ref() == Ok(&metainfo));
+}
+
+#[test]
 fn both_encodings_of_a_torrent_say_the_same() {
     let metainfo = sample();
     assert_eq!(
@@ -150,10 +162,10 @@ fn any_info() -> impl Strategy<Value = Vec<u8>> {
                                 file.bytes("attr", attr);
                                 file.int("length", *length);
                                 file.list("path", |list| {
-                                    path.iter().for_each(|name| list.bytes(name))
+                                    path.iter().for_each(|name| list.bytes(name));
                                 });
                                 file.list("symlink path", |list| {
-                                    path.iter().for_each(|name| list.bytes(name))
+                                    path.iter().for_each(|name| list.bytes(name));
                                 });
                             });
                         }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::info::raw_name;
-use super::{Info, MetainfoError};
-use crate::format::bencode::{Document, Writer};
+use super::{FileEntry, Info, MetainfoError};
+use crate::format::bencode::{Document, List, Value, Writer};
 
 /// A file of a torrent as the info dictionary spells it: where it lies in the torrent's folder, and its length in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,16 @@ pub(super) enum Content {
     Folder(Vec<PlainFile>),
 }
 
+impl Content {
+    /// The `length` and the `files`, of which exactly one is there.
+    pub(super) fn split(self) -> (Option<u64>, Option<Vec<PlainFile>>) {
+        match self {
+            Self::File(length) => (Some(length), None),
+            Self::Folder(files) => (None, Some(files)),
+        }
+    }
+}
+
 /// The basics of an info dictionary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Basics {
@@ -41,35 +51,16 @@ impl Basics {
         let document = Document::parse(info.raw())?;
         let root = document.root();
         let name = raw_name(root).ok_or(MetainfoError::MissingName)?;
-        let content = if info.is_single_file() {
-            Content::File(info.geometry().total())
-        } else {
-            let entries = root.get(b"files").map(|files| files.list());
-            let files = info.files().iter().zip(entries.into_iter().flatten());
-            let plain = |(file, entry): (&super::FileEntry, crate::format::bencode::Value<'_>)| {
-                let path = ["path.utf-8", "path"]
-                    .into_iter()
-                    .find_map(|key| entry.get(key.as_bytes())?.as_list());
-                let names = path
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|name| name.as_bytes());
-                PlainFile {
-                    path: names.map(lossy).collect(),
-                    length: file.length(),
-                }
-            };
-            Content::Folder(files.map(plain).collect())
-        };
         let geometry = info.geometry();
+        let pieces = geometry.all_pieces().map(|piece| *info.piece_hash(piece));
         Ok(Self {
             name: lossy(name),
             piece_length: geometry.piece_len(),
-            pieces: geometry
-                .all_pieces()
-                .map(|piece| *info.piece_hash(piece))
-                .collect(),
-            content,
+            pieces: pieces.collect(),
+            content: match root.get(b"files").and_then(|files| files.as_list()) {
+                Some(entries) => Content::Folder(plain_files(entries, info.files())),
+                None => Content::File(geometry.total()),
+            },
             private: info.is_private(),
         })
     }
@@ -81,7 +72,7 @@ impl Basics {
             match &self.content {
                 Content::Folder(files) => {
                     dict.list("files", |list| {
-                        files.iter().for_each(|file| write_file(list, file))
+                        files.iter().for_each(|file| write_file(list, file));
                     });
                 }
                 // Lengths past i64 are refused when the dictionary is read; none that wraps may look valid.
@@ -98,11 +89,30 @@ impl Basics {
     }
 }
 
+fn plain_files(entries: List<'_>, files: &[FileEntry]) -> Vec<PlainFile> {
+    let path_of = |entry: Value<'_>| {
+        let list = |key| entry.get(key).and_then(|path| path.as_list());
+        let names = list(b"path.utf-8")
+            .or_else(|| list(b"path"))
+            .into_iter()
+            .flatten();
+        names
+            .filter_map(|name| name.as_bytes())
+            .map(lossy)
+            .collect()
+    };
+    let plain = |(entry, file): (Value<'_>, &FileEntry)| PlainFile {
+        path: path_of(entry),
+        length: file.length(),
+    };
+    entries.zip(files).map(plain).collect()
+}
+
 fn write_file(list: &mut Writer, file: &PlainFile) {
     list.dict(|dict| {
         dict.int("length", signed(file.length));
         dict.list("path", |path| {
-            file.path.iter().for_each(|name| path.bytes(name))
+            file.path.iter().for_each(|name| path.bytes(name));
         });
     });
 }

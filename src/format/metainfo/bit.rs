@@ -1,7 +1,8 @@
 //! The `.bit` encoding: a torrent as JSON, with the same info-hash.
 //!
-//! Its fields spell out the basics of an info dictionary, which is rebuilt from them and must have the info-hash that the file claims. An
-//! info dictionary with more than the basics is carried whole in `info`, and fields beside it must agree with it.
+//! Its fields spell out the basics of an info dictionary, which is rebuilt from them and must have the info-hash that the file
+//! claims. An info dictionary with more than the basics, or with more than [`SPELLED_MAX`] pieces, is carried whole in `info`,
+//! and fields beside it must agree with it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::format::host;
 
 /// The version of the format.
 const VERSION: u32 = 1;
+/// Most piece hashes that are spelled out; more are carried in `info`, which takes half the space, so that every torrent fits
+/// [`METAINFO_MAX`].
+const SPELLED_MAX: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,11 +95,8 @@ impl Metainfo {
     /// Writes a `.bit`.
     pub fn to_bit(&self) -> String {
         let basics = Basics::of(&self.info).expect("the dictionary of an Info was read before");
-        let plain = basics.to_raw() == self.info.raw();
-        let (length, files) = match basics.content {
-            Content::File(length) => (Some(length), None),
-            Content::Folder(files) => (None, Some(files)),
-        };
+        let plain = basics.pieces.len() <= SPELLED_MAX && basics.to_raw() == self.info.raw();
+        let (length, files) = basics.content.split();
         let date = self
             .creation_date
             .and_then(|date| Timestamp::from_second(date).ok());
@@ -163,26 +164,24 @@ impl Bit {
     }
 
     /// Reads the dictionary that is carried whole; the fields that spell out part of it must agree.
-    fn carried(&mut self, info: &str) -> Result<Info, MetainfoError> {
+    fn carried(&self, info: &str) -> Result<Info, MetainfoError> {
         let raw = BASE64
             .decode(info.as_bytes())
             .map_err(|_| wrong("info", "is not base64"))?;
         let info = Info::from_raw(raw)?;
         let basics = Basics::of(&info)?;
-        let (length, files) = match basics.content {
-            Content::File(length) => (Some(length), None),
-            Content::Folder(files) => (None, Some(files)),
-        };
-        let pieces = self
-            .pieces
-            .take()
-            .map(|pieces| pieces.into_iter().map(|hash| hash.0).collect());
-        agree("name", self.name.take(), Some(basics.name))?;
-        agree("piece_length", self.piece_length, Some(basics.piece_length))?;
-        agree("pieces", pieces, Some(basics.pieces))?;
-        agree("private", self.private, Some(basics.private))?;
-        agree("length", self.length, length)?;
-        agree("files", self.files.take(), files)?;
+        let (length, files) = basics.content.split();
+        let pieces = basics.pieces.into_iter().map(Hex).collect();
+        agree("name", self.name.as_ref(), Some(&basics.name))?;
+        agree(
+            "piece_length",
+            self.piece_length.as_ref(),
+            Some(&basics.piece_length),
+        )?;
+        agree("pieces", self.pieces.as_ref(), Some(&pieces))?;
+        agree("private", self.private.as_ref(), Some(&basics.private))?;
+        agree("length", self.length.as_ref(), length.as_ref())?;
+        agree("files", self.files.as_ref(), files.as_ref())?;
         Ok(info)
     }
 
@@ -212,8 +211,8 @@ fn wrong(field: &'static str, problem: &'static str) -> MetainfoError {
 
 fn agree<T: PartialEq>(
     field: &'static str,
-    said: Option<T>,
-    carried: Option<T>,
+    said: Option<&T>,
+    carried: Option<&T>,
 ) -> Result<(), MetainfoError> {
     if said.is_some() && said != carried {
         return Err(wrong(field, "does not agree with info"));
@@ -222,6 +221,7 @@ fn agree<T: PartialEq>(
 }
 
 /// Bytes that JSON spells in hexadecimal.
+#[derive(PartialEq)]
 struct Hex<const N: usize>([u8; N]);
 
 impl<const N: usize> Serialize for Hex<N> {

@@ -41,16 +41,16 @@ pub enum MetainfoError {
     #[error("the name is missing or cannot be a file name")]
     MissingName,
     /// A file without `path`, or whose path is not a list of strings.
-    #[error("file {0} has no path, or its path is not a list of names")]
+    #[error("file {} has no path, or its path is not a list of names", .0 + 1)]
     InvalidPath(usize),
     /// A path with more levels or bytes than we take.
-    #[error("file {0} has a path of more than {PATH_DEPTH_MAX} levels or {PATH_LEN_MAX} bytes")]
+    #[error("file {} has a path of more than {PATH_DEPTH_MAX} levels or {PATH_LEN_MAX} bytes", .0 + 1)]
     PathTooLong(usize),
     /// More equal paths than is plausible.
     #[error("too many files have the same name")]
     TooManyCollisions,
     /// An entry of the file list that is no dictionary.
-    #[error("file {0} of the list is malformed")]
+    #[error("file {} of the list is malformed", .0 + 1)]
     InvalidFile(usize),
     /// A length that is missing, negative or beyond all bounds.
     #[error("the length of a file is missing, negative or too large")]

@@ -10,16 +10,17 @@ pub(super) fn tiers<'a>(
     tiers: impl IntoIterator<Item = impl IntoIterator<Item = &'a str>>,
 ) -> Vec<Vec<String>> {
     let mut seen = HashSet::new();
-    let tier_of = |tier: &mut dyn Iterator<Item = &'a str>| {
+    let mut out = Vec::new();
+    for tier in tiers {
         let mut urls = Vec::new();
-        for tracker in tier.filter_map(url::clean) {
+        for tracker in tier.into_iter().filter_map(url::clean) {
             url::push_new(&mut urls, &mut seen, tracker);
         }
-        urls
-    };
-    let mut tier_of = tier_of;
-    let tiers = tiers.into_iter().map(|tier| tier_of(&mut tier.into_iter()));
-    tiers.filter(|tier| !tier.is_empty()).collect()
+        if !urls.is_empty() {
+            out.push(urls);
+        }
+    }
+    out
 }
 
 /// Web seeds without what is no address and duplicates. Where there are several files, each address is that of their folder

@@ -76,3 +76,6 @@ impl Metainfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

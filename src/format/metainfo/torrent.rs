@@ -82,12 +82,12 @@ impl Metainfo {
             dict.raw("info", self.info.raw());
             if !self.nodes.is_empty() {
                 dict.list("nodes", |list| {
-                    self.nodes.iter().for_each(|node| write_node(list, node))
+                    self.nodes.iter().for_each(|node| write_node(list, node));
                 });
             }
             if !self.web_seeds.is_empty() {
                 dict.list("url-list", |list| {
-                    self.web_seeds.iter().for_each(|url| list.bytes(url))
+                    self.web_seeds.iter().for_each(|url| list.bytes(url));
                 });
             }
         });

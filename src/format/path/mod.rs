@@ -1,9 +1,11 @@
 //! Paths that a stranger chose, made safe.
 //!
 //! A [`SafePath`] is relative, and each of its components is a plain name: not empty, not `.` or `..`, no separator, no control
-//! character, no invisible or direction-changing one, no name that Windows reserves, at most
-//! [`NAME_LEN_MAX`](crate::base::limits::NAME_LEN_MAX) bytes. So joined to a folder it cannot leave it. [`make_unique`] sees to it that the
-//! files of one torrent do not fall on one another, whatever the filesystem thinks of letter case.
+//! character, no invisible or direction-changing one, no name that Windows reserves, at most [`NAME_LEN_MAX`] bytes. So joined
+//! to a folder it cannot leave it. [`make_unique`] sees to it that the files of one torrent do not fall on one another, whatever
+//! the filesystem thinks of letter case.
+//!
+//! [`NAME_LEN_MAX`]: crate::base::limits::NAME_LEN_MAX
 
 mod sanitise;
 mod unique;

@@ -9,7 +9,7 @@ const EXTENSION: usize = 9;
 
 /// `name` as a safe path component; `None` if nothing of it can stay.
 ///
-/// Separators and invisible characters are dropped; control characters and what is not UTF-8 become `_`; a name that Windows reserves gets
+/// Separators, NUL and invisible characters are dropped; control characters and what is not UTF-8 become `_`; a name that Windows reserves gets
 /// a `_` in front; one longer than [`NAME_LEN_MAX`] is cut, its extension kept. The rules are libtorrent's wherever that has one, since what
 /// it saved is to be found again.
 pub fn sanitise(name: &[u8]) -> Option<String> {
@@ -17,12 +17,13 @@ pub fn sanitise(name: &[u8]) -> Option<String> {
         return Some("_".to_owned());
     }
     let mut safe = String::with_capacity(name.len().min(NAME_LEN_MAX));
-    for chunk in name.utf8_chunks() {
-        for c in chunk.valid().chars().filter(|&c| !is_dropped(c)) {
-            safe.push(if c.is_control() { '_' } else { c });
-        }
-        if !chunk.invalid().is_empty() {
-            safe.push('_');
+    let mut rest = name;
+    while let Some((c, tail)) = next_char(rest) {
+        rest = tail;
+        match c {
+            Some(c) if is_dropped(c) => {}
+            Some(c) if !c.is_control() => safe.push(c),
+            _ => safe.push('_'),
         }
     }
     if matches!(safe.as_str(), "" | "." | "..") {
@@ -37,9 +38,25 @@ pub fn sanitise(name: &[u8]) -> Option<String> {
     Some(safe)
 }
 
-/// Separators, and characters that nobody sees but that make one name look like another.
+/// The first character of `bytes`, `None` if it is malformed, and what follows it. As in libtorrent, a malformed sequence is as long
+/// as its first byte says.
+fn next_char(bytes: &[u8]) -> Option<(Option<char>, &[u8])> {
+    let len = match bytes.first()? {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf7 => 4,
+        0xf8..=0xfb => 5,
+        0xfc..=0xfd => 6,
+        _ => 1,
+    };
+    let (sequence, rest) = bytes.split_at(len.min(bytes.len()));
+    let text = std::str::from_utf8(sequence).ok();
+    Some((text.and_then(|text| text.chars().next()), rest))
+}
+
+/// Separators, NUL, and characters that nobody sees but that make one name look like another.
 fn is_dropped(c: char) -> bool {
-    matches!(c, '/' | '\\' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+    matches!(c, '\0' | '/' | '\\' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
@@ -79,9 +96,7 @@ pub(super) fn cut(text: &str, len: usize) -> &str {
     &text[..end]
 }
 
-/// What stands before the last dot and what from it; no extension if there is no dot or it comes first.
+/// What stands before the last dot and what from it.
 pub(super) fn split_extension(name: &str) -> (&str, &str) {
-    name.rfind('.')
-        .filter(|&dot| dot > 0)
-        .map_or((name, ""), |dot| name.split_at(dot))
+    name.split_at(name.rfind('.').unwrap_or(name.len()))
 }

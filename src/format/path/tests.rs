@@ -25,8 +25,13 @@ fn nothing_that_leads_elsewhere_stays() {
     assert_eq!(safe("/etc/passwd").as_deref(), Some("etcpasswd"));
     assert_eq!(safe("temp/../../abc").as_deref(), Some("temp....abc"));
     assert_eq!(safe("..\\..\\x").as_deref(), Some("....x"));
-    assert_eq!(safe("a\0b\x07c\u{7f}d\u{85}").as_deref(), Some("a_b_c_d_"));
+    assert_eq!(safe("a\0b\x07c\u{7f}d\u{85}").as_deref(), Some("ab_c_d_"));
     assert_eq!(sanitise(b"\xff\xfea\xc3").as_deref(), Some("__a_"));
+    assert_eq!(
+        sanitise(b"\xed\xa0\x80").as_deref(),
+        Some("_"),
+        "one for a sequence"
+    );
     assert_eq!(safe("exe.\u{202e}gpj").as_deref(), Some("exe.gpj"));
 }
 
@@ -91,7 +96,8 @@ fn files_that_collide_are_renamed_in_order() {
         "a file where a folder is due"
     );
     assert_eq!(renamed(&["É", "é"]), ["É", "é.1"]);
-    assert_eq!(renamed(&["..x", "..x"]), ["..x", "..1.x"]);
+    assert_eq!(renamed(&[".x", ".x"]), [".x", ".1.x"]);
+    assert_eq!(renamed(&["x", "x"]), ["x", "x.1"]);
 }
 
 #[test]
