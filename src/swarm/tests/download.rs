@@ -264,6 +264,22 @@ fn lost_pieces_are_fetched_again_and_completion_is_said_again() {
 }
 
 #[test]
+fn a_peer_left_hungry_at_completion_is_asked_for_what_is_lost_later() {
+    let mut scene = Scene::new(2, 1, |config, start| {
+        *start = Start::complete(&config.geometry);
+    });
+    let key = scene.connect(1);
+    let piece = scene.piece(0);
+    scene.swarm.on_have(scene.now, key, piece);
+    scene.swarm.on_unchoked(scene.now, key);
+    scene.hungry(key, 4);
+    assert!(!scene.granted.contains_key(&key));
+    scene.swarm.on_lost(scene.now, &[piece]);
+    scene.drain();
+    assert_eq!(scene.granted[&key][0].piece(), piece);
+}
+
+#[test]
 fn found_pieces_are_taken_back_from_whoever_was_asked() {
     let mut scene = Scene::new(2, 1, |_, _| {});
     let key = scene.seed(1);
