@@ -63,10 +63,10 @@ impl Bitfield {
             let found = bytes.len();
             return Err(InvalidBitfield::Length { expected, found });
         }
-        if let (Some(last), 1..) = (bytes.last(), len % 8) {
-            if last & (0xff >> (len % 8)) != 0 {
-                return Err(InvalidBitfield::SpareBits);
-            }
+        if let (Some(last), 1..) = (bytes.last(), len % 8)
+            && last & (0xff >> (len % 8)) != 0
+        {
+            return Err(InvalidBitfield::SpareBits);
         }
         Ok(Self {
             bytes: bytes.to_vec(),
@@ -145,6 +145,14 @@ impl Bitfield {
                 })
             })
         })
+    }
+}
+
+impl Extend<PieceIndex> for Bitfield {
+    fn extend<T: IntoIterator<Item = PieceIndex>>(&mut self, pieces: T) {
+        for piece in pieces {
+            self.insert(piece);
+        }
     }
 }
 

@@ -14,6 +14,20 @@ pub const PIECE_LEN_MAX: u32 = 256 << 20;
 pub const BENCODE_DEPTH_MAX: usize = 64;
 /// Most values in one bencoded document: bounds the memory of the reader's index.
 pub const BENCODE_VALUES_MAX: usize = 4 << 20;
+/// Longest name of a file or folder, in bytes: what Linux, macOS and Windows filesystems take.
+pub const NAME_LEN_MAX: usize = 255;
+/// Longest path of a file within a torrent, in bytes: Linux takes 4,096 and the destination needs room too.
+pub const PATH_LEN_MAX: usize = 3_072;
+/// Most components of a path below the torrent's own folder: as libtorrent allows.
+pub const PATH_DEPTH_MAX: usize = 100;
+/// Names tried to tell colliding files of one torrent apart before it is refused: as libtorrent allows. Bounds quadratic work.
+pub const RENAMES_MAX: usize = 500;
+/// Longest address of a tracker or web seed that is kept, in bytes: what HTTP servers take.
+pub const URL_LEN_MAX: usize = 8 << 10;
+/// Longest magnet link, in bytes: real ones with hundreds of trackers stay below 20 KiB.
+pub const MAGNET_LEN_MAX: usize = 64 << 10;
+/// Highest file index that a magnet link may select (BEP 53), exclusive: more files than any torrent that fits [`METAINFO_MAX`].
+pub const SELECT_INDEX_MAX: u32 = 4 << 20;
 
 // --- wire: what one connection may ask for ----------------------------------------------------
 
@@ -29,17 +43,67 @@ pub const PIPELINE_UNTOLD: usize = 250;
 pub const EXTENDED_LEN_MAX: usize = 256 << 10;
 /// Largest run of blocks handed from a connection to the disk at once, in bytes: a whole piece as a rule.
 pub const RUN_LEN_MAX: u32 = 4 << 20;
+/// Buffers of finished runs that a connection keeps for the next ones: one is being filled, one begun.
+pub const SPARE_BUFFERS_MAX: usize = 2;
 /// Silence after which a connection is dropped: BEP 3 has peers send a keep-alive every two minutes.
 pub const PEER_SILENCE: Duration = Duration::from_secs(150);
 /// We send a keep-alive after this long without sending anything.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// Time for a connection to be made and both handshakes to pass.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// Requests outstanding at a peer of which nothing is known yet: 256 KiB fill most links for a round trip.
+pub const PIPELINE_START: usize = 16;
+/// Requests outstanding at even the slowest peer, so that one block's travel never leaves it idle.
+pub const PIPELINE_MIN: usize = 8;
+/// A peer that owes us blocks and sends none for this long is snubbing us (the time that BEP 3's choker uses).
+pub const SNUB_TIME: Duration = Duration::from_secs(30);
+/// A request that later ones have overtaken is given up after this long: clients without the fast extension drop requests
+/// silently.
+pub const REQUEST_OVERDUE: Duration = Duration::from_secs(30);
+/// After a request was turned down by a peer that unchokes us, no new work is asked for until a block comes or this passes.
+pub const REJECT_PAUSE: Duration = Duration::from_secs(1);
+/// Blocks that nobody asked for before their sender is dropped; a few come from races in any client.
+pub const UNREQUESTED_MAX: u32 = 64;
+/// Rejects that wait for a peer to read them: more than its requests can be unless it floods us.
+pub const REJECTS_PENDING_MAX: u32 = 8_192;
+/// Bitfield, have-all and have-none messages of one connection: one is due, some clients correct themselves.
+pub const BITFIELDS_MAX: u32 = 4;
+/// Pieces that a peer may let us request while choked, and suggestions that it may make: real sets are of 10.
+pub const ALLOWED_FAST_MAX: usize = 64;
+/// Pieces that we let a peer with few pieces request while choked: the k that BEP 6 proposes.
+pub const ALLOWED_FAST_COUNT: usize = 10;
+/// Bytes that those pieces may have together, so that large pieces are not given away.
+pub const ALLOWED_FAST_BYTES: u32 = 4 << 20;
+/// Longest client name that is kept of an extension handshake, in bytes.
+pub const CLIENT_NAME_MAX: usize = 64;
+
+// --- tracker: what a reply may ask for --------------------------------------------------------
+
+/// Largest reply of a tracker that is read, in bytes: 50,000 compact peers fit.
+pub const TRACKER_REPLY_MAX: usize = 1 << 20;
+/// Peers taken from one reply: several times what we ask for.
+pub const TRACKER_PEERS_MAX: usize = 2_000;
+/// Trackers of one torrent; lists beyond it are copied spam.
+pub const TRACKERS_MAX: usize = 100;
+/// Longest message of a tracker that is kept for the user, in bytes.
+pub const TRACKER_TEXT_MAX: usize = 200;
 
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 
 /// Addresses remembered for one torrent.
 pub const ADDRESSES_MAX: usize = 1_000;
+/// Connections that one torrent makes at once: leaves some of [`DIALS_MAX`] to others.
+pub const DIALS_PER_TORRENT: usize = 10;
+/// Bans remembered for one torrent: each cost the liar at least a block, so the list fills slowly.
+pub const BANS_MAX: usize = 4_096;
+/// Failed copies of pieces kept until a good one shows who lied.
+pub const BLAME_RECORDS_MAX: usize = 64;
+/// Blocks of those copies, at 34 bytes each: 4 MiB.
+pub const BLAME_BLOCKS_MAX: usize = 128 << 10;
+/// Pieces remembered of what one peer suggested (BEP 6), and of what it serves while it chokes us.
+pub const HINTS_PER_PEER: usize = 32;
+/// Copies of a block that may be on the way at once, in the end game.
+pub const BLOCK_COPIES_MAX: u8 = 3;
 
 // --- net and engine: connections and queues ---------------------------------------------------
 
@@ -62,6 +126,15 @@ pub const EVENT_QUEUE: usize = 16_384;
 pub const WRITE_BUDGET: usize = 32 << 20;
 /// Verified bytes that may wait to become durable: the most that is ever hashed again after a crash.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Jobs that wait for one disk thread. Whoever submits more waits with them.
+pub const DISK_QUEUE: usize = 64;
+/// Payload files open at once, over all torrents, besides the locked ones; fewer if the system allows fewer. Files with bytes not
+/// yet synced are closed last, and synced before.
+pub const OPEN_FILES: usize = 256;
+/// Files of one torrent that are locked and kept open, the first ones: two programs that fight over one payload meet there.
+pub const LOCKED_FILES: usize = 16;
+/// Bytes written to a file before the kernel is asked to start writing them back, so that a sync finds little left to do.
+pub const WRITE_BACK_BYTES: u64 = 8 << 20;
 
 // --- store ------------------------------------------------------------------------------------
 
@@ -71,3 +144,15 @@ pub const STORE_VALUE_MAX: usize = 1_024;
 pub const STORE_CACHE: u64 = 32 << 20;
 /// Peers remembered in the database for one torrent.
 pub const STORED_PEERS_MAX: usize = 200;
+/// DHT nodes remembered in the database: more than a full routing table holds.
+pub const STORED_NODES_MAX: usize = 2_000;
+/// Jobs that wait for the thread of the store: each torrent has one commit and a few notes under way at most.
+pub const STORE_QUEUE: usize = 256;
+/// Time after which a database that does not open counts as broken. A sound one opens in milliseconds.
+pub const STORE_OPEN_TIME: Duration = Duration::from_secs(60);
+/// Runs of blocks of unfinished pieces that one clean stop stores for a torrent; what is beyond is fetched again.
+pub const STORED_PARTIALS_MAX: usize = 65_536;
+/// Largest file of notes of one torrent, in bytes: ten times what a full checkpoint of 16 KiB pieces takes.
+pub const NOTES_MAX: u64 = 1 << 20;
+/// Largest file of choices of one torrent, in bytes: a path, and a few words.
+pub const CHOICES_MAX: usize = 64 << 10;

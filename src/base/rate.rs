@@ -45,14 +45,25 @@ impl Meter {
         self.total
     }
 
+    /// How much of the average is left after `time`.
+    fn keep(time: Duration) -> f64 {
+        (-time.as_secs_f64() / Self::WINDOW.as_secs_f64()).exp()
+    }
+
     fn fold(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.since);
         if elapsed < Self::STEP {
             return;
         }
-        let seconds = elapsed.as_secs_f64();
-        let keep = (-seconds / Self::WINDOW.as_secs_f64()).exp();
-        self.rate = self.rate * keep + self.pending as f64 / seconds * (1.0 - keep);
+        // All that is pending came within a step of `since`; what follows, if it is long, was silence.
+        let busy = if elapsed > 2 * Self::STEP {
+            Self::STEP
+        } else {
+            elapsed
+        };
+        let keep = Self::keep(busy);
+        self.rate = self.rate * keep + self.pending as f64 / busy.as_secs_f64() * (1.0 - keep);
+        self.rate *= Self::keep(elapsed - busy);
         self.pending = 0;
         self.since = now;
     }

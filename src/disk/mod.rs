@@ -1,1 +1,38 @@
-//! disk
+//! Payload files: where a torrent's bytes lie, how they get there, and what must happen before they count as safe.
+//!
+//! This layer acts and decides nothing. It guarantees:
+//!
+//! - a file is made in full (length, space, folder entry) before its first byte is written, or not at all;
+//! - a file that was there is never shortened or grown unless the caller says that it is ours or may be overwritten;
+//! - nothing outside the destination folder is ever opened, whatever links lie in it;
+//! - `sync` succeeds only if every byte written so far to the files it names is on the medium; a file that failed to
+//!   sync once is never trusted again by that [`Payload`];
+//! - a file cut short under a mapping costs its torrent an error, not the process its life.
+//!
+//! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
+
+mod checkpoint;
+mod create;
+mod error;
+mod file;
+mod handles;
+mod hash;
+mod layout;
+mod lock;
+mod map;
+mod payload;
+mod place;
+mod pool;
+mod sigbus;
+mod walk;
+mod write;
+
+pub use checkpoint::Checkpoint;
+pub use create::{Access, FileState, Found, Opened};
+pub use error::DiskError;
+pub use hash::{Hashed, PieceState, block_digests, hash_payload, sha1, verify};
+pub use layout::{FileSpec, Layout, Span, SpecKind};
+pub use payload::{Checked, Payload};
+pub use pool::Disk;
+pub use walk::walk;
+pub use write::WritePath;

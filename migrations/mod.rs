@@ -1,0 +1,18 @@
+//! The history of the database's schema: one numbered file for each step, and this table, in order.
+//!
+//! A step that was released is never edited. It holds its own copies of the layouts it touches, so that a change of
+//! today's code cannot change what it reads or writes. To change the schema: add a file, add a line, raise
+//! `SCHEMA_VERSION`, and add a database of the version before to `tests/migrations.rs`.
+
+#[path = "0001_initial.rs"]
+mod initial;
+
+use super::Step;
+
+/// Every step, oldest first.
+pub(super) const ALL: &[Step] = &[Step {
+    from: 0,
+    to: 1,
+    name: "initial",
+    run: initial::run,
+}];

@@ -1,0 +1,236 @@
+//! The `SOURCE` of the command line: where a torrent's metainfo comes from, and getting it from there.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use seedbank::base::InfoHash;
+use seedbank::base::limits::METAINFO_MAX;
+use seedbank::format::magnet::Magnet;
+use seedbank::format::metainfo::Metainfo;
+
+use super::exit::{Exit, Failure};
+use super::known;
+
+/// A web server has this long to hand out a whole metainfo file.
+const FETCH_TIME: Duration = Duration::from_secs(60);
+/// And this long to take the connection.
+const CONNECT_TIME: Duration = Duration::from_secs(15);
+
+/// Where metainfo comes from, as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A .bit or .torrent.
+    File(PathBuf),
+    /// The http or https address of either.
+    Url(String),
+    /// A magnet link or a bare info-hash.
+    Magnet(String),
+}
+
+impl From<OsString> for Source {
+    fn from(text: OsString) -> Self {
+        let Some(plain) = text.to_str() else {
+            return Self::File(text.into());
+        };
+        let starts = |prefix: &str| {
+            plain
+                .get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        if starts("magnet:") {
+            Self::Magnet(plain.to_owned())
+        } else if starts("http://") || starts("https://") {
+            Self::Url(plain.to_owned())
+        } else if is_info_hash(plain) && !Path::new(plain).exists() {
+            Self::Magnet(plain.to_owned())
+        } else {
+            Self::File(text.into())
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(text) | Self::Magnet(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Metainfo and what came with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    /// The metainfo.
+    pub(crate) metainfo: Metainfo,
+    /// The folder where the payload is to be expected: beside the file, or where an earlier run put it.
+    pub(crate) beside: Option<PathBuf>,
+    /// The folder that an earlier run downloaded to.
+    pub(crate) earlier: Option<PathBuf>,
+}
+
+impl Source {
+    /// Gets the metainfo: reads the file, asks the web server, or looks into the catalog in `state`.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be had, or is not valid.
+    pub(crate) fn load(&self, state: &Path) -> Result<Loaded, Failure> {
+        match self {
+            Self::File(path) => {
+                let metainfo = parse(&read(path)?, self)?;
+                let beside = path
+                    .parent()
+                    .map(|folder| match folder.as_os_str().is_empty() {
+                        true => PathBuf::from("."),
+                        false => folder.to_owned(),
+                    });
+                Ok(Loaded {
+                    metainfo,
+                    beside,
+                    earlier: None,
+                })
+            }
+            Self::Url(url) => {
+                let metainfo = parse(&fetch(url)?, self)?;
+                Ok(Loaded {
+                    metainfo,
+                    beside: None,
+                    earlier: None,
+                })
+            }
+            Self::Magnet(text) => {
+                let known = known::find(state, info_hash(&magnet(text)?)?)?.ok_or_else(|| {
+                    let message =
+                        format!("{text}: fetching metainfo from peers comes with a later version");
+                    Failure::new(Exit::Unknown, message).hint("give a .bit or .torrent for now")
+                })?;
+                let metainfo = parse(&known.metainfo, self)?;
+                let dest = Some(known.dest);
+                Ok(Loaded {
+                    metainfo,
+                    beside: dest.clone(),
+                    earlier: dest,
+                })
+            }
+        }
+    }
+}
+
+/// Reads a magnet link or a bare info-hash.
+///
+/// # Errors
+/// If it is neither.
+pub(crate) fn magnet(text: &str) -> Result<Magnet, Failure> {
+    Magnet::parse(text)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{text}: not a magnet link: {error}")))
+}
+
+fn info_hash(magnet: &Magnet) -> Result<InfoHash, Failure> {
+    magnet.info_hash.ok_or_else(|| {
+        Failure::new(
+            Exit::Unknown,
+            "the magnet link names a v2-only torrent, which is not supported",
+        )
+    })
+}
+
+fn is_info_hash(text: &str) -> bool {
+    let hex = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let base32 = text.len() == 32
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphabetic() || (b'2'..=b'7').contains(&byte));
+    hex || base32
+}
+
+fn parse(bytes: &[u8], source: &Source) -> Result<Metainfo, Failure> {
+    Metainfo::parse(bytes).map_err(|error| {
+        Failure::new(
+            Exit::Unknown,
+            format!("{source}: not a usable .bit or .torrent: {error}"),
+        )
+    })
+}
+
+/// Reads a metainfo file, never more than [`METAINFO_MAX`] bytes of it.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let fail = |error: std::io::Error| Failure::open(path, &error);
+    let file = File::open(path).map_err(fail)?;
+    let meta = file.metadata().map_err(fail)?;
+    if meta.is_dir() {
+        let message = format!("{} is a folder, not a .bit or .torrent", path.display());
+        return Err(Failure::new(Exit::CannotOpen, message)
+            .hint("`seedbank seed` and `seedbank create` take folders"));
+    }
+    let mut bytes = Vec::new();
+    file.take(METAINFO_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
+    if bytes.len() > METAINFO_MAX {
+        let message = format!("{} is too large for a .bit or .torrent", path.display());
+        return Err(Failure::new(Exit::Unknown, message).hint(LARGEST));
+    }
+    Ok(bytes)
+}
+
+const LARGEST: &str = "64 MiB is the most; is it the payload itself?";
+
+fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(FETCH_TIME))
+        .timeout_connect(Some(CONNECT_TIME))
+        .user_agent(concat!("seedbank/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into();
+    let mut answer = agent
+        .get(url)
+        .call()
+        .map_err(|error| unfetched(url, &error))?;
+    let body = answer.body_mut().with_config().limit(METAINFO_MAX as u64);
+    body.read_to_vec().map_err(|error| unfetched(url, &error))
+}
+
+fn unfetched(url: &str, error: &ureq::Error) -> Failure {
+    let exit = match error {
+        ureq::Error::Timeout(_) => Exit::TimedOut,
+        ureq::Error::StatusCode(404 | 410) | ureq::Error::HostNotFound => Exit::NotFound,
+        ureq::Error::BadUri(_) => Exit::Usage,
+        _ => Exit::Unknown,
+    };
+    let failure = Failure::new(exit, format!("{url}: cannot be fetched: {error}"));
+    match error {
+        ureq::Error::BodyExceedsLimit(_) => failure.hint(LARGEST),
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_as(text: &str) -> Source {
+        Source::from(OsString::from(text))
+    }
+
+    #[test]
+    fn every_kind_of_source_is_told_by_its_look() {
+        let hash = "0123456789abcdef0123456789ABCDEF01234567";
+        assert_eq!(read_as(hash), Source::Magnet(hash.to_owned()));
+        assert!(matches!(
+            read_as("MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U"),
+            Source::Magnet(_)
+        ));
+        assert!(matches!(
+            read_as("MAGNET:?xt=urn:btih:x"),
+            Source::Magnet(_)
+        ));
+        assert!(matches!(read_as("https://h/x.torrent"), Source::Url(_)));
+        assert!(matches!(read_as("http.torrent"), Source::File(_)));
+        assert!(matches!(read_as("é"), Source::File(_)));
+        assert!(matches!(read_as(&hash[1..]), Source::File(_)));
+    }
+}

@@ -1,0 +1,195 @@
+//! `seedbank state`: looks after the state folder while no seedbank uses it.
+
+use std::path::Path;
+
+use indicatif::BinaryBytes;
+use seedbank::base::InfoHash;
+use seedbank::format::metainfo::Metainfo;
+use seedbank::store::{self, CatalogEntry, History, Opened, Store, StoreError};
+use serde::Serialize;
+
+use super::args::{StateAction, StateArgs};
+use super::exit::{Exit, Failure};
+use super::known;
+use super::output::Output;
+use super::state;
+
+/// A torrent of the catalog, as `list --json` prints it.
+#[derive(Serialize)]
+struct Listed {
+    info_hash: String,
+    name: String,
+    dest: String,
+    length: u64,
+    pieces: u32,
+    /// Pieces that survive a power cut.
+    durable: u32,
+    paused: bool,
+}
+
+/// Does what was asked with the folder that the flags name.
+///
+/// # Errors
+/// If the folder is in use, cannot be read or written, or does not know the torrent.
+pub(crate) fn run(args: &StateArgs, out: &Output) -> Result<Exit, Failure> {
+    let folder = state::folder(args.state.as_deref(), args.dht_listen.as_ref())?;
+    match &args.action {
+        StateAction::List { json } => list(&folder, *json || out.wants_json(), out),
+        StateAction::Check => check(&folder, out),
+        StateAction::Rebuild => rebuild(&folder, out),
+        StateAction::Forget { info_hash } => forget(&folder, *info_hash, out),
+    }
+}
+
+fn list(folder: &Path, json: bool, out: &Output) -> Result<Exit, Failure> {
+    let (listed, damaged) = known::run(async {
+        if !folder.exists() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let Opened { store, history } = Store::open(folder.to_owned()).await?;
+        if let History::Rebuilt { why } = history {
+            out.warn(
+                "state",
+                format!("the database was made anew from the catalog: {why}"),
+            );
+        }
+        let read = read(&store).await;
+        store.close().await?;
+        read
+    })?;
+    for problem in &damaged {
+        out.warn("state", problem);
+    }
+    if json {
+        out.json(&listed);
+    } else if listed.is_empty() {
+        out.say(format_args!("no torrents in {}", folder.display()));
+    } else {
+        listed.iter().for_each(|torrent| human(torrent, out));
+    }
+    Ok(if damaged.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Unknown
+    })
+}
+
+/// The torrents of the catalog, and a line for each file of it that cannot be read.
+async fn read(store: &Store) -> Result<(Vec<Listed>, Vec<String>), StoreError> {
+    let catalog = store.catalog().await?;
+    let damaged = catalog.damaged.iter();
+    let mut damaged: Vec<String> = damaged
+        .map(|(path, why)| format!("{}: {why}", path.display()))
+        .collect();
+    let mut listed = Vec::new();
+    for entry in catalog.entries {
+        match Metainfo::parse(&entry.metainfo) {
+            Ok(metainfo) => listed.push(look_up(store, &entry, &metainfo).await?),
+            Err(error) => damaged.push(format!("{}: {error}", entry.info_hash)),
+        }
+    }
+    Ok((listed, damaged))
+}
+
+async fn look_up(
+    store: &Store,
+    entry: &CatalogEntry,
+    metainfo: &Metainfo,
+) -> Result<Listed, StoreError> {
+    let info = &metainfo.info;
+    let pieces = info.geometry().pieces();
+    let record = store
+        .load(entry.info_hash, pieces, info.files().len())
+        .await?;
+    let durable = record.map_or(0, |record| match record.finished {
+        true => pieces,
+        false => record.durable.count(),
+    });
+    Ok(Listed {
+        info_hash: entry.info_hash.to_string(),
+        name: info.name().to_owned(),
+        dest: entry.choices.dest.display().to_string(),
+        length: info.geometry().total(),
+        pieces,
+        durable,
+        paused: entry.choices.paused,
+    })
+}
+
+fn human(torrent: &Listed, out: &Output) {
+    let percent = 100 * u64::from(torrent.durable) / u64::from(torrent.pieces.max(1));
+    out.clean_line(format_args!(
+        "{}  {percent:>3} %  {:>12}  {}  in {}{}",
+        torrent.info_hash,
+        BinaryBytes(torrent.length).to_string(),
+        torrent.name,
+        torrent.dest,
+        if torrent.paused { "  (paused)" } else { "" },
+    ));
+}
+
+fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
+    let report = store::check(folder).map_err(|error| known::of_store(&error))?;
+    if out.wants_json() {
+        out.json(&serde_json::json!({
+            "torrents": report.torrents, "rows": report.rows, "problems": report.problems,
+        }));
+    } else {
+        report
+            .problems
+            .iter()
+            .for_each(|problem| out.clean_line(problem));
+        out.line(format_args!(
+            "{} torrents, {} rows",
+            report.torrents, report.rows
+        ));
+    }
+    if report.problems.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let message = format!("{} problems in {}", report.problems.len(), folder.display());
+    Err(Failure::new(Exit::Unknown, message)
+        .hint("`seedbank state rebuild` makes the database anew from the catalog"))
+}
+
+fn rebuild(folder: &Path, out: &Output) -> Result<Exit, Failure> {
+    let moved = known::run(store::rebuild(folder.to_owned()))?;
+    if moved {
+        let kept = folder.join("db.broken");
+        out.say(format_args!(
+            "the old database is kept in {}",
+            kept.display()
+        ));
+    }
+    out.say("rebuilt; payloads are checked again when their torrents are next run");
+    Ok(Exit::Done)
+}
+
+fn forget(folder: &Path, info_hash: InfoHash, out: &Output) -> Result<Exit, Failure> {
+    let known = known::run(async {
+        if !folder.exists() {
+            return Ok(false);
+        }
+        let store = Store::open(folder.to_owned()).await?.store;
+        let forgotten = forget_in(&store, info_hash).await;
+        store.close().await?;
+        forgotten
+    })?;
+    if !known {
+        let message = format!("{info_hash}: not in the state folder {}", folder.display());
+        return Err(
+            Failure::new(Exit::NotFound, message).hint("`seedbank state list` names what it knows")
+        );
+    }
+    out.say(format_args!("{info_hash} is forgotten; its payload stays"));
+    Ok(Exit::Done)
+}
+
+async fn forget_in(store: &Store, info_hash: InfoHash) -> Result<bool, StoreError> {
+    let entries = store.catalog().await?.entries;
+    let known = entries.iter().any(|entry| entry.info_hash == info_hash);
+    if known {
+        store.remove_torrent(info_hash).await?;
+    }
+    Ok(known)
+}

@@ -1,0 +1,251 @@
+//! When to make verified pieces durable. Pure: time is an argument.
+//!
+//! Rule R2 (group commit) in one machine: pieces gather, a set of them is frozen and synced, pieces that come meanwhile join
+//! the next set. Gathered and frozen pieces together never exceed [`limits::CHECKPOINT_BYTES`] if the owner asks
+//! [`Checkpoint::room`] before it fetches more.
+
+use std::time::{Duration, Instant};
+
+use crate::base::{PieceIndex, limits};
+
+/// Decides when the pieces verified so far are to be synced and committed.
+#[derive(Debug)]
+pub struct Checkpoint {
+    interval: Duration,
+    gathered: Set,
+    /// When the first piece of `gathered` came.
+    since: Instant,
+    frozen: Option<Set>,
+    forced: bool,
+}
+
+#[derive(Debug, Default)]
+struct Set {
+    pieces: Vec<PieceIndex>,
+    bytes: u64,
+}
+
+impl Checkpoint {
+    /// Shortest time that pieces gather, unless they are many or it is forced.
+    pub const INTERVAL_MIN: Duration = Duration::from_millis(500);
+    /// Longest time that pieces gather.
+    pub const INTERVAL_MAX: Duration = Duration::from_secs(5);
+    /// Bytes that are synced without waiting for the interval: half of what may be at stake, so that the other half can
+    /// gather while these are on their way to the disk.
+    pub const FULL: u64 = limits::CHECKPOINT_BYTES / 2;
+    /// Syncing should take at most one part in so many of the time.
+    const SHARE: u32 = 10;
+
+    /// Nothing verified yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            interval: Self::INTERVAL_MIN,
+            gathered: Set::default(),
+            since: now,
+            frozen: None,
+            forced: false,
+        }
+    }
+
+    /// `piece`, of `len` bytes, was verified and written.
+    pub fn on_verified(&mut self, now: Instant, piece: PieceIndex, len: u32) {
+        if self.gathered.pieces.is_empty() {
+            self.since = now;
+        }
+        self.gathered.pieces.push(piece);
+        self.gathered.bytes += u64::from(len);
+    }
+
+    /// Asks for a checkpoint of all that is gathered as soon as none is under way: at completion, pause and exit.
+    pub fn force(&mut self) {
+        self.forced = true;
+    }
+
+    /// Whether to [`begin`](Self::begin) now.
+    pub fn due(&self, now: Instant) -> bool {
+        self.next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// When a checkpoint is due, unless more happens; a time in the past means now. `None` while one is under way or there is nothing
+    /// to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.frozen.is_some() || self.gathered.pieces.is_empty() {
+            return None;
+        }
+        let now = self.forced || self.gathered.bytes >= Self::FULL;
+        Some(if now {
+            self.since
+        } else {
+            self.since + self.interval
+        })
+    }
+
+    /// Freezes what is gathered and says what it is: sync these, commit their bits, then call [`finished`](Self::finished) or
+    /// [`failed`](Self::failed).
+    ///
+    /// # Panics
+    /// If a checkpoint is under way.
+    pub fn begin(&mut self) -> Vec<PieceIndex> {
+        assert!(self.frozen.is_none(), "one checkpoint at a time");
+        let set = std::mem::take(&mut self.gathered);
+        let pieces = set.pieces.clone();
+        self.frozen = Some(set);
+        self.forced = false;
+        pieces
+    }
+
+    /// The frozen set is durable, which took `took`; gives the set back.
+    pub fn finished(&mut self, took: Duration) -> Vec<PieceIndex> {
+        // One slow sync is believed at once, a quick one only by and by: a disk that stalls now and then is a slow disk.
+        let wish = took.saturating_mul(Self::SHARE).max(self.interval / 2);
+        self.interval = wish.clamp(Self::INTERVAL_MIN, Self::INTERVAL_MAX);
+        self.frozen.take().unwrap_or_default().pieces
+    }
+
+    /// The frozen set failed to become durable; gives everything that can no longer be trusted.
+    ///
+    /// That includes pieces gathered since: a failed sync marks *all* dirty pages of a file clean (R6).
+    pub fn failed(&mut self) -> Vec<PieceIndex> {
+        let mut lost = self.frozen.take().unwrap_or_default().pieces;
+        lost.append(&mut std::mem::take(&mut self.gathered).pieces);
+        self.forced = false;
+        lost
+    }
+
+    /// `piece` is no longer verified: do not sync it for its own sake.
+    pub fn withdraw(&mut self, piece: PieceIndex, len: u32) {
+        let before = self.gathered.pieces.len();
+        self.gathered.pieces.retain(|&other| other != piece);
+        if self.gathered.pieces.len() < before {
+            self.gathered.bytes -= u64::from(len);
+        }
+    }
+
+    /// Whether a checkpoint is under way.
+    pub fn is_under_way(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Bytes that are verified and not durable, be they gathered or frozen.
+    pub fn at_stake(&self) -> u64 {
+        self.gathered.bytes + self.frozen.as_ref().map_or(0, |set| set.bytes)
+    }
+
+    /// Bytes that may yet be verified before the bound of [`limits::CHECKPOINT_BYTES`] is reached. The owner subtracts what it has
+    /// granted and not seen verified; with nothing at stake or granted, one piece of any length may pass.
+    pub fn room(&self) -> u64 {
+        limits::CHECKPOINT_BYTES.saturating_sub(self.at_stake())
+    }
+
+    /// Whether nothing more may be granted.
+    pub fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+    use proptest::prelude::*;
+
+    const MIB: u32 = 1 << 20;
+
+    fn piece(index: u32) -> PieceIndex {
+        let geometry = Geometry::new(u64::from(u32::MAX), 1).unwrap();
+        geometry.piece(index).unwrap()
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_lone_piece_waits_for_the_interval() {
+        let start = Instant::now();
+        let mut checkpoint = Checkpoint::new(start);
+        assert_eq!(checkpoint.next_deadline(), None);
+        let came = start + ms(9_000);
+        checkpoint.on_verified(came, piece(7), MIB);
+        assert!(!checkpoint.due(came + ms(499)));
+        assert!(checkpoint.due(came + ms(500)));
+        assert_eq!(checkpoint.begin(), [piece(7)]);
+        assert_eq!(checkpoint.next_deadline(), None);
+    }
+
+    #[test]
+    fn many_bytes_or_force_do_not_wait() {
+        let start = Instant::now();
+        let mut checkpoint = Checkpoint::new(start);
+        for index in 0..31 {
+            checkpoint.on_verified(start, piece(index), MIB);
+        }
+        assert!(!checkpoint.due(start));
+        checkpoint.on_verified(start, piece(31), MIB);
+        assert!(checkpoint.due(start));
+        checkpoint.begin();
+        checkpoint.on_verified(start, piece(32), MIB);
+        checkpoint.force();
+        assert!(!checkpoint.due(start), "one at a time");
+        assert_eq!(checkpoint.finished(ms(1)).len(), 32);
+        assert!(
+            checkpoint.due(start),
+            "the wish outlives the checkpoint under way"
+        );
+    }
+
+    #[test]
+    fn syncing_takes_at_most_a_tenth_of_the_time_within_bounds() {
+        for (took, interval) in [(1, 500), (80, 800), (300, 3_000), (2_000, 5_000)] {
+            let start = Instant::now();
+            let mut checkpoint = Checkpoint::new(start);
+            checkpoint.on_verified(start, piece(0), MIB);
+            checkpoint.begin();
+            checkpoint.finished(ms(took));
+            checkpoint.on_verified(start, piece(1), MIB);
+            assert_eq!(checkpoint.next_deadline(), Some(start + ms(interval)));
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_drops_pieces_that_came_after_it_began() {
+        let start = Instant::now();
+        let mut checkpoint = Checkpoint::new(start);
+        checkpoint.on_verified(start, piece(0), MIB);
+        checkpoint.begin();
+        checkpoint.on_verified(start, piece(1), MIB);
+        assert_eq!(checkpoint.failed(), [piece(0), piece(1)]);
+        assert_eq!(checkpoint.at_stake(), 0);
+        assert_eq!(checkpoint.next_deadline(), None);
+    }
+
+    proptest! {
+        /// A downloader that keeps to `room`, and a disk of any speed: the bound holds, nothing is lost or reported twice.
+        #[test]
+        fn never_more_at_stake_than_the_bound(steps in prop::collection::vec((0u64..400, 1u32..8, 0u64..3_000), 1..200)) {
+            let mut now = Instant::now();
+            let mut checkpoint = Checkpoint::new(now);
+            let mut busy: Option<Instant> = None;
+            let (mut given, mut durable) = (0u32, Vec::new());
+            for (wait, mib, took) in steps {
+                now += ms(wait);
+                if u64::from(mib * MIB) <= checkpoint.room() {
+                    checkpoint.on_verified(now, piece(given), mib * MIB);
+                    given += 1;
+                }
+                prop_assert!(checkpoint.at_stake() <= limits::CHECKPOINT_BYTES);
+                if busy.is_some_and(|end| end <= now) {
+                    busy = None;
+                    durable.extend(checkpoint.finished(ms(took)));
+                }
+                if checkpoint.due(now) {
+                    checkpoint.begin();
+                    busy = Some(now + ms(took));
+                }
+            }
+            durable.extend(checkpoint.finished(ms(0)));
+            durable.extend(checkpoint.begin());
+            prop_assert_eq!(durable, (0..given).map(piece).collect::<Vec<_>>());
+        }
+    }
+}

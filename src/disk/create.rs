@@ -1,0 +1,388 @@
+//! Opening a payload: what is there, what has to be made, and in which order (R0).
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::file::OpenFile;
+use super::lock::{self, Hold};
+use super::place::{Place, identity};
+use super::{DiskError, FileSpec, Layout, Payload, SpecKind};
+use crate::base::{FileIdentity, limits};
+
+/// What a payload is opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To check and to share; nothing is made or changed.
+    Read,
+    /// To fetch what is missing. The destination folder and all files are made as needed.
+    Write {
+        /// Whether files of another length than the torrent's may be taken and set to the right one.
+        overwrite: bool,
+        /// Files, by place in the layout, that an earlier run made: one that is too *short* is grown. Missing entries mean no.
+        ours: Vec<bool>,
+    },
+}
+
+/// What was found under the name of a file, before anything was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// A pad or a link: there is nothing to find.
+    Virtual,
+    /// Nothing. Opened to write, the file exists now.
+    Missing,
+    /// A file of the right length.
+    Existing(FileIdentity),
+    /// A file of another length. Opened to write, it has the right one now.
+    WrongLength(FileIdentity),
+}
+
+/// A payload and what was found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The payload, ready to use.
+    pub payload: Payload,
+    /// For each file of the layout, what was found.
+    pub states: Vec<FileState>,
+}
+
+/// What lies in a destination folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The device that holds the folder; `None` if the folder does not exist. If the recorded files were on another device, a mount
+    /// is missing.
+    pub device: Option<u64>,
+    /// For each file of the layout, what it is; `None` if it is not there (as for pads and links).
+    pub files: Vec<Option<FileIdentity>>,
+}
+
+/// A payload's folder and its locked files, ready for [`Payload`].
+pub(super) struct Ready {
+    pub(super) place: Place,
+    pub(super) locked: HashMap<usize, Arc<OpenFile>>,
+    pub(super) poisoned: Vec<Arc<AtomicBool>>,
+    pub(super) states: Vec<FileState>,
+}
+
+/// Looks at what is there and changes nothing.
+pub(super) fn look(layout: &Layout) -> Result<Found, DiskError> {
+    let place = match Place::open(layout.root()) {
+        Ok(place) => place,
+        Err(DiskError::NotFound { .. }) => {
+            let files = vec![None; layout.files().len()];
+            return Ok(Found {
+                device: None,
+                files,
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let device = rustix::fs::fstat(place.folder())
+        .map_err(|error| DiskError::io(layout.root(), "look at", error))?;
+    let found = survey(layout, &place)?;
+    let files = found
+        .into_iter()
+        .map(|found| found.map(|found| identity(&found)));
+    Ok(Found {
+        device: Some(device.st_dev),
+        files: files.collect(),
+    })
+}
+
+fn survey(layout: &Layout, place: &Place) -> Result<Vec<Option<Metadata>>, DiskError> {
+    let look = |file: &FileSpec| match file.kind {
+        SpecKind::Payload => place.look(layout.relative(&file.path)),
+        SpecKind::Pad | SpecKind::Symlink { .. } => Ok(None),
+    };
+    layout.files().iter().map(look).collect()
+}
+
+fn state(file: &FileSpec, found: Option<&Metadata>) -> FileState {
+    match found {
+        _ if file.kind != SpecKind::Payload => FileState::Virtual,
+        None => FileState::Missing,
+        Some(found) if found.len() == file.length => FileState::Existing(identity(found)),
+        Some(found) => FileState::WrongLength(identity(found)),
+    }
+}
+
+/// Which files are locked and kept open: the first few with bytes in them, or the first few at all.
+fn to_lock(layout: &Layout) -> Vec<usize> {
+    let files = || layout.payload_files().map(|(at, file)| (at, file.length));
+    let full = files().filter(|(_, length)| *length > 0).map(|(at, _)| at);
+    let mut chosen: Vec<_> = full.take(limits::LOCKED_FILES).collect();
+    if chosen.is_empty() {
+        chosen = files()
+            .map(|(at, _)| at)
+            .take(limits::LOCKED_FILES)
+            .collect();
+    }
+    chosen
+}
+
+/// Opens for reading: locks what is there, makes nothing.
+pub(super) fn open_to_read(layout: &Layout) -> Result<Ready, DiskError> {
+    let place = Place::open(layout.root())?;
+    let found = survey(layout, &place)?;
+    let poisoned = fresh_marks(layout);
+    let mut locked = HashMap::new();
+    for at in to_lock(layout) {
+        if found[at].is_none() {
+            continue;
+        }
+        let spec = &layout.files()[at];
+        let file = place.open_file(layout.relative(&spec.path), false)?;
+        lock::hold(&file, &spec.path, Hold::Shared)?;
+        let mark = Arc::clone(&poisoned[at]);
+        let open = OpenFile::new(spec.path.clone(), file, spec.length, false, mark);
+        locked.insert(at, Arc::new(open));
+    }
+    let files = layout.files().iter().zip(&found);
+    let states = files
+        .map(|(file, found)| state(file, found.as_ref()))
+        .collect();
+    Ok(Ready {
+        place,
+        locked,
+        poisoned,
+        states,
+    })
+}
+
+fn fresh_marks(layout: &Layout) -> Vec<Arc<AtomicBool>> {
+    layout.files().iter().map(|_| Arc::default()).collect()
+}
+
+/// Opens for writing, by R0: every file and folder exists in full and durably when this returns. If it fails, what it made is removed.
+pub(super) fn open_to_write(
+    layout: &Layout,
+    overwrite: bool,
+    ours: &[bool],
+    mapped: impl Fn(&Place) -> bool,
+) -> Result<Ready, DiskError> {
+    let place = Place::make(layout.root())?;
+    let found = survey(layout, &place)?;
+    let files = || layout.files().iter().zip(&found);
+    let states: Vec<_> = files()
+        .map(|(file, found)| state(file, found.as_ref()))
+        .collect();
+    for (at, (file, state)) in layout.files().iter().zip(&states).enumerate() {
+        if let FileState::WrongLength(found) = state {
+            let ours = ours.get(at).copied().unwrap_or(false) && found.size < file.length;
+            if !ours && !overwrite {
+                let path = file.path.clone();
+                return Err(DiskError::NotOurs { path });
+            }
+        }
+    }
+    let need = files()
+        .map(|(file, found)| still_to_allocate(file, found.as_ref()))
+        .sum();
+    let free = place.free();
+    if need > free {
+        let path = layout.root().to_owned();
+        return Err(DiskError::Full { path, need, free });
+    }
+    let mapped = mapped(&place);
+    let mut making = Making {
+        layout,
+        place: &place,
+        poisoned: fresh_marks(layout),
+        mapped,
+        locked: HashMap::new(),
+        files: Vec::new(),
+        folders: Vec::new(),
+        unsynced: BTreeSet::new(),
+    };
+    let made = making.make_all(&states, &found);
+    let Making {
+        poisoned,
+        locked,
+        files,
+        folders,
+        ..
+    } = making;
+    if let Err(error) = made {
+        drop(locked);
+        files.iter().for_each(|path| place.remove_file(path));
+        place.remove_folders(&folders);
+        return Err(error);
+    }
+    Ok(Ready {
+        place,
+        locked,
+        poisoned,
+        states,
+    })
+}
+
+/// Bytes that the disk must still provide for `file`.
+fn still_to_allocate(file: &FileSpec, found: Option<&Metadata>) -> u64 {
+    if file.kind != SpecKind::Payload {
+        return 0;
+    }
+    let there = found.map_or(0, |found| found.blocks().saturating_mul(512));
+    file.length.saturating_sub(there)
+}
+
+/// Files and folders on their way into being.
+struct Making<'a> {
+    layout: &'a Layout,
+    place: &'a Place,
+    poisoned: Vec<Arc<AtomicBool>>,
+    mapped: bool,
+    locked: HashMap<usize, Arc<OpenFile>>,
+    /// Files and links that this call made, to be removed if it fails.
+    files: Vec<PathBuf>,
+    /// Folders that this call made, uppermost first.
+    folders: Vec<PathBuf>,
+    /// Folders with entries that are not durable yet.
+    unsynced: BTreeSet<PathBuf>,
+}
+
+impl Making<'_> {
+    fn make_all(
+        &mut self,
+        states: &[FileState],
+        found: &[Option<Metadata>],
+    ) -> Result<(), DiskError> {
+        let lock: BTreeSet<_> = to_lock(self.layout).into_iter().collect();
+        for (at, spec) in self.layout.files().iter().enumerate() {
+            match &spec.kind {
+                SpecKind::Pad => {}
+                SpecKind::Symlink { target } => self.make_link(spec, target)?,
+                SpecKind::Payload => {
+                    let file =
+                        self.make_file(spec, states[at], found[at].as_ref(), lock.contains(&at))?;
+                    if lock.contains(&at) {
+                        let mark = Arc::clone(&self.poisoned[at]);
+                        let open =
+                            OpenFile::new(spec.path.clone(), file, spec.length, self.mapped, mark);
+                        self.locked.insert(at, Arc::new(open));
+                    }
+                }
+            }
+        }
+        // Also the folders that were there: an earlier run may have made them and been killed before it could sync them. All entries of
+        // a folder are there by now, so once for each is enough.
+        for (_, spec) in self.layout.payload_files() {
+            let above = self.layout.relative(&spec.path).ancestors().skip(1);
+            self.unsynced.extend(above.map(Path::to_owned));
+        }
+        let folders = std::mem::take(&mut self.unsynced);
+        folders
+            .iter()
+            .rev()
+            .try_for_each(|path| self.place.sync_folder(path))
+    }
+
+    fn make_file(
+        &mut self,
+        spec: &FileSpec,
+        state: FileState,
+        found: Option<&Metadata>,
+        lock: bool,
+    ) -> Result<File, DiskError> {
+        let path = self.layout.relative(&spec.path);
+        let file = match state {
+            FileState::Missing => {
+                self.make_parents(path)?;
+                let file = self.place.create_file(path);
+                let file = file.map_err(|error| {
+                    DiskError::creating(&spec.path, error, spec.length, self.place.free())
+                })?;
+                self.files.push(path.to_owned());
+                file
+            }
+            _ => self.place.open_file(path, true)?,
+        };
+        if lock {
+            lock::hold(&file, &spec.path, Hold::Exclusive)?;
+        }
+        // Whoever held the lock before us may have changed it since we looked.
+        let now = file
+            .metadata()
+            .map_err(|error| DiskError::io(&spec.path, "look at", error))?;
+        if found.is_some_and(|found| identity(found) != identity(&now)) {
+            return Err(DiskError::vanished(&spec.path));
+        }
+        if now.len() != spec.length || still_to_allocate(spec, Some(&now)) > 0 {
+            self.give_length(&file, spec, now.len())?;
+            file.sync_all()
+                .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
+        } else if found.is_none() {
+            file.sync_all()
+                .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
+        }
+        Ok(file)
+    }
+
+    fn give_length(&self, file: &File, spec: &FileSpec, now: u64) -> Result<(), DiskError> {
+        let full =
+            |error: Errno| DiskError::creating(&spec.path, error, spec.length, self.place.free());
+        if spec.length > 0 {
+            match allocate(file, spec.length) {
+                Ok(()) => {}
+                // Without fallocate the length at least is final; running out of space then shows as a failed write.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => {
+                    // What was there gets its length back, to be found as it was.
+                    let _ = file.set_len(now);
+                    return Err(full(error));
+                }
+            }
+        }
+        file.set_len(spec.length)
+            .map_err(|error| DiskError::creating(&spec.path, error, spec.length, self.place.free()))
+    }
+
+    fn make_link(&mut self, spec: &FileSpec, target: &Path) -> Result<(), DiskError> {
+        let path = self.layout.relative(&spec.path);
+        let text = text_of_link(path, self.layout.relative(target));
+        self.make_parents(path)?;
+        let made = self.place.make_link(path, &text);
+        if made.map_err(|error| DiskError::creating(&spec.path, error, 0, 0))? {
+            self.files.push(path.to_owned());
+        }
+        Ok(())
+    }
+
+    fn make_parents(&mut self, path: &Path) -> Result<(), DiskError> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        // Already made, or found, for another file of this call.
+        if !self.unsynced.insert(parent.to_owned()) {
+            return Ok(());
+        }
+        for folder in self.place.make_folders(parent)? {
+            let above = folder.parent().unwrap_or(Path::new(""));
+            self.unsynced.insert(above.to_owned());
+            self.folders.push(folder);
+        }
+        Ok(())
+    }
+}
+
+fn allocate(file: &File, length: u64) -> Result<(), Errno> {
+    // A signal may interrupt a long allocation; what was allocated stays, so this comes to an end.
+    for _ in 0..1_000 {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::INTR)
+}
+
+/// What a link at `path` says to get to `target`, both relative to the root: relative, so that the folder can be moved.
+fn text_of_link(path: &Path, target: &Path) -> PathBuf {
+    let depth = path.components().count().saturating_sub(1);
+    let mut text: PathBuf = std::iter::repeat_n("..", depth).collect();
+    text.push(target);
+    text
+}

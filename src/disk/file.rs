@@ -1,0 +1,295 @@
+//! One open payload file: positioned reads and writes, and syncs that are believed once.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustix::fs::{Advice, SeekFrom};
+
+use super::DiskError;
+use super::map::{Map, Refused, start_write_back};
+use super::place::identity;
+use crate::base::{FileIdentity, limits};
+
+/// An open file of a payload.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    path: PathBuf,
+    file: File,
+    /// The length that the torrent gives it, in bytes.
+    length: u64,
+    map: RwLock<Option<Map>>,
+    /// Set before and again after bytes are written, cleared before a sync: so a sync in the midst of a write leaves it set.
+    dirty: AtomicBool,
+    /// Bytes written since write-back was last started.
+    written: AtomicU64,
+    /// Shared by all that open this file for one payload, and set for good by a sync that fails.
+    poisoned: Arc<AtomicBool>,
+}
+
+impl OpenFile {
+    /// Wraps `file`, to be mapped if `mapped`; a mapping that cannot be had is done without.
+    pub(super) fn new(
+        path: PathBuf,
+        file: File,
+        length: u64,
+        mapped: bool,
+        poisoned: Arc<AtomicBool>,
+    ) -> Self {
+        let map = if mapped {
+            Map::new(&file, length)
+        } else {
+            None
+        };
+        Self {
+            path,
+            file,
+            length,
+            map: RwLock::new(map),
+            dirty: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            poisoned,
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether bytes may have been written that were not synced.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Does without the mapping from now on.
+    pub(super) fn unmap(&self) {
+        *self.map.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Reads exactly `buffer` at `offset`.
+    ///
+    /// # Errors
+    /// [`DiskError::Vanished`] if the file ends before that.
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        read_exact(&self.file, &self.path, offset, buffer)
+    }
+
+    /// Writes all of `data` at `offset`, within the file's length.
+    pub(super) fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.check_poison()?;
+        self.dirty.store(true, Ordering::Release);
+        let result = self.put(offset, data);
+        self.dirty.store(true, Ordering::Release);
+        result?;
+        let len = data.len() as u64;
+        let before = self.written.fetch_add(len, Ordering::Relaxed);
+        if before / limits::WRITE_BACK_BYTES != (before + len) / limits::WRITE_BACK_BYTES {
+            start_write_back(&self.file);
+        }
+        Ok(())
+    }
+
+    fn put(&self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = &*map {
+            match map.write_at(offset, data) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Unsupported) => {}
+                Err(Refused::Poisoned) => {
+                    self.poison();
+                    return Err(DiskError::vanished(&self.path));
+                }
+                Err(Refused::Pages(error)) => {
+                    // The kernel says no more than "bad address". pwrite is told the true reason, or succeeds.
+                    tracing::debug!(path = %self.path.display(), %error, "mapping refused");
+                }
+            }
+        }
+        // pwrite would grow a file that was cut short, with zeros in between, and nobody would know.
+        if self.metadata()?.len() != self.length {
+            return Err(DiskError::vanished(&self.path));
+        }
+        let written = self.file.write_all_at(data, offset);
+        written.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => {
+                let need = data.len() as u64;
+                DiskError::creating(&self.path, error, need, self.free())
+            }
+            _ => DiskError::io(&self.path, "write", error),
+        })
+    }
+
+    /// Puts every byte written so far on the medium (R3). After one failure it fails for good (R6).
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
+        self.check_poison()?;
+        self.dirty.store(false, Ordering::Release);
+        let result = self.sync_pages();
+        if let Err(error) = result {
+            self.poison();
+            self.dirty.store(true, Ordering::Release);
+            return Err(DiskError::io(&self.path, "sync", error));
+        }
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        if map.as_ref().is_some_and(Map::is_poisoned) {
+            self.poison();
+            return Err(DiskError::vanished(&self.path));
+        }
+        Ok(())
+    }
+
+    fn sync_pages(&self) -> io::Result<()> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = &*map {
+            map.sync()?;
+            if !map.is_poisoned() {
+                map.release();
+            }
+        }
+        self.file.sync_data()
+    }
+
+    fn check_poison(&self) -> Result<(), DiskError> {
+        if self.poisoned.load(Ordering::Acquire) {
+            let path = self.path.clone();
+            return Err(DiskError::Poisoned { path });
+        }
+        Ok(())
+    }
+
+    fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    fn metadata(&self) -> Result<std::fs::Metadata, DiskError> {
+        let found = self.file.metadata();
+        found.map_err(|error| DiskError::io(&self.path, "look at", error))
+    }
+
+    /// What the file is now.
+    ///
+    /// # Errors
+    /// [`DiskError::Vanished`] if it has another length than it should or was deleted.
+    pub(super) fn identity(&self) -> Result<FileIdentity, DiskError> {
+        let found = self.metadata()?;
+        if found.nlink() == 0 || found.len() != self.length {
+            return Err(DiskError::vanished(&self.path));
+        }
+        Ok(identity(&found))
+    }
+
+    /// Whether `len` bytes from `offset` on were never written. False if that cannot be told.
+    pub(super) fn is_hole(&self, offset: u64, len: u64) -> bool {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) => data >= offset + len,
+            // No data up to the end of the file: a hole, if the file reaches that far.
+            Err(rustix::io::Errno::NXIO) => {
+                let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
+                self.file.metadata().is_ok_and(reaches)
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn free(&self) -> u64 {
+        rustix::fs::fstatvfs(&self.file)
+            .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if self.poisoned.load(Ordering::Acquire) {
+            // The kernel calls pages clean that never reached the disk. Drop them, so that whoever checks this file next reads what is
+            // there (R6). Mapped pages cannot be dropped, so the mapping goes first.
+            self.unmap();
+            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        }
+    }
+}
+
+/// Reads exactly `buffer` at `offset` of `file`, which lies at `path`.
+pub(super) fn read_exact(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), DiskError> {
+    file.read_exact_at(buffer, offset)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => DiskError::vanished(path),
+            _ => DiskError::io(path, "read", error),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(length: u64, mapped: bool) -> (tempfile::NamedTempFile, OpenFile) {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        named.as_file().set_len(length).unwrap();
+        let (path, file) = (named.path().to_owned(), named.reopen().unwrap());
+        let file = OpenFile::new(path, file, length, mapped, Arc::default());
+        (named, file)
+    }
+
+    #[test]
+    fn a_failed_sync_is_never_followed_by_a_good_one() {
+        let (_named, file) = open(100, false);
+        file.write_at(0, b"abc").unwrap();
+        file.sync().unwrap();
+        file.poison();
+        assert!(matches!(file.sync(), Err(DiskError::Poisoned { .. })));
+        assert!(matches!(
+            file.write_at(0, b"x"),
+            Err(DiskError::Poisoned { .. })
+        ));
+    }
+
+    #[test]
+    fn a_file_is_dirty_from_its_first_write_to_its_sync() {
+        let (_named, file) = open(100, false);
+        assert!(!file.is_dirty());
+        file.write_at(0, b"abc").unwrap();
+        assert!(file.is_dirty());
+        file.sync().unwrap();
+        assert!(!file.is_dirty());
+    }
+
+    #[test]
+    fn a_file_cut_short_under_its_mapping_is_told_not_grown() {
+        let (named, file) = open(1 << 20, true);
+        named.as_file().set_len(10).unwrap();
+        assert!(matches!(
+            file.write_at(500_000, b"abc"),
+            Err(DiskError::Vanished { .. })
+        ));
+        assert_eq!(named.as_file().metadata().unwrap().len(), 10);
+        assert!(matches!(file.identity(), Err(DiskError::Vanished { .. })));
+        assert!(matches!(
+            file.read_at(5, &mut [0; 10]),
+            Err(DiskError::Vanished { .. })
+        ));
+    }
+
+    #[test]
+    fn what_was_never_written_is_a_hole() {
+        let (_named, file) = open(8 << 20, false);
+        if !file.is_hole(0, 8 << 20) {
+            return eprintln!("skipped: this filesystem tells no holes");
+        }
+        file.write_at(4 << 20, &[1; 4_096]).unwrap();
+        assert!(file.is_hole(0, 1 << 20));
+        assert!(!file.is_hole(0, 8 << 20));
+        assert!(!file.is_hole(4 << 20, 4_096));
+        assert!(file.is_hole(6 << 20, 2 << 20));
+        assert!(!file.is_hole(6 << 20, (2 << 20) + 1));
+    }
+}

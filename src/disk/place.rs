@@ -1,0 +1,269 @@
+//! The destination folder, as a descriptor below which everything is opened: no link in it can lead out of it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::DiskError;
+use crate::base::FileIdentity;
+
+/// An open destination folder.
+#[derive(Debug)]
+pub(super) struct Place {
+    root: PathBuf,
+    folder: OwnedFd,
+}
+
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+/// A named pipe must not stall us, nor a terminal adopt us.
+const CAREFUL: OFlags = OFlags::CLOEXEC
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
+impl Place {
+    /// Opens the folder `root`, which may itself be reached through links.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`] or [`DiskError::CannotOpen`].
+    pub(super) fn open(root: &Path) -> Result<Self, DiskError> {
+        let folder = rustix::fs::openat(CWD, root, FOLDER, Mode::empty())
+            .map_err(|error| DiskError::opening(root, error))?;
+        let root = root.to_owned();
+        Ok(Self { root, folder })
+    }
+
+    /// Makes the folder `root` and those above it as needed, each durable before it is used, and opens it.
+    ///
+    /// # Errors
+    /// [`DiskError::CannotCreate`] and its kin.
+    pub(super) fn make(root: &Path) -> Result<Self, DiskError> {
+        let above = root.parent().unwrap_or(root);
+        let above = if above.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            above
+        };
+        let sync_above = || File::open(above).and_then(|folder| folder.sync_all());
+        match Self::open(root) {
+            Err(DiskError::NotFound { .. }) => {}
+            opened => {
+                // An earlier run may have made it and been killed before this. Whether we may do it if not is beside the point.
+                let _ = sync_above();
+                return opened;
+            }
+        }
+        if above != Path::new(".") && above != root {
+            Self::make(above)?;
+        }
+        match std::fs::create_dir(root) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(DiskError::creating(root, error, 0, 0));
+            }
+            _ => {}
+        }
+        sync_above().map_err(|error| DiskError::io(above, "sync", error))?;
+        Self::open(root)
+    }
+
+    /// The descriptor.
+    pub(super) fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+
+    /// Opens `path`, relative to the folder, without leaving the folder.
+    pub(super) fn open_below(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        // O_PATH takes no other flags, and opens nothing that could stall.
+        let careful = if flags.contains(OFlags::PATH) {
+            OFlags::CLOEXEC
+        } else {
+            CAREFUL
+        };
+        let flags = flags | careful;
+        match rustix::fs::openat2(&self.folder, path, flags, mode, resolve) {
+            // Kernels before 5.6 and old sandboxes.
+            Err(Errno::NOSYS | Errno::PERM) => self.open_by_steps(path, flags, mode),
+            // A rename elsewhere raced with `..` in a link.
+            Err(Errno::AGAIN) => rustix::fs::openat2(&self.folder, path, flags, mode, resolve),
+            other => other,
+        }
+    }
+
+    fn open_by_steps(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        let mut at = rustix::io::dup(&self.folder)?;
+        let mut steps = path.components().peekable();
+        while let Some(step) = steps.next() {
+            let last = steps.peek().is_none();
+            let (flags, mode) = if last {
+                (flags, mode)
+            } else {
+                (FOLDER, Mode::empty())
+            };
+            let name: &Path = step.as_ref();
+            at = rustix::fs::openat(&at, name, flags | OFlags::NOFOLLOW, mode)?;
+        }
+        Ok(at)
+    }
+
+    /// Opens the regular file `path` for reading, or also for writing.
+    ///
+    /// # Errors
+    /// As [`DiskError::opening`]; [`DiskError::NotOurs`] if it is something other than a file.
+    pub(super) fn open_file(&self, path: &Path, write: bool) -> Result<File, DiskError> {
+        let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        let absolute = self.root.join(path);
+        let file = match self.open_below(path, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ISDIR | Errno::NXIO) => return Err(DiskError::NotOurs { path: absolute }),
+            Err(error) => return Err(DiskError::opening(&absolute, error)),
+        };
+        let found = file
+            .metadata()
+            .map_err(|error| DiskError::io(&absolute, "look at", error))?;
+        if !found.is_file() {
+            return Err(DiskError::NotOurs { path: absolute });
+        }
+        Ok(file)
+    }
+
+    /// Makes the file `path`, which must not exist.
+    pub(super) fn create_file(&self, path: &Path) -> Result<File, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.open_below(path, flags, Mode::from_raw_mode(0o666))
+            .map(File::from)
+    }
+
+    /// What lies at `path`: `None` if nothing does.
+    ///
+    /// # Errors
+    /// If that cannot be told, or it is reached through a link that leads outside, or is not a regular file.
+    pub(super) fn look(&self, path: &Path) -> Result<Option<std::fs::Metadata>, DiskError> {
+        let absolute = self.root.join(path);
+        let found = match self.open_below(path, OFlags::PATH, Mode::empty()) {
+            Ok(found) => File::from(found),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(DiskError::opening(&absolute, error)),
+        };
+        let found = found
+            .metadata()
+            .map_err(|error| DiskError::io(&absolute, "look at", error))?;
+        if !found.is_file() {
+            return Err(DiskError::NotOurs { path: absolute });
+        }
+        Ok(Some(found))
+    }
+
+    /// Makes the folders `path` and above as needed; gives those that were made, the uppermost first.
+    pub(super) fn make_folders(&self, path: &Path) -> Result<Vec<PathBuf>, DiskError> {
+        let mut made = Vec::new();
+        let mut so_far = PathBuf::new();
+        for step in path.components() {
+            let above = so_far.clone();
+            so_far.push(step);
+            match self.make_folder(&above, step.as_os_str()) {
+                Ok(true) => made.push(so_far.clone()),
+                Ok(false) => {}
+                Err(error) => {
+                    self.remove_folders(&made);
+                    return Err(DiskError::creating(&self.root.join(&so_far), error, 0, 0));
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    fn make_folder(&self, above: &Path, name: &OsStr) -> Result<bool, Errno> {
+        match self.open_below(
+            &above.join(name),
+            OFlags::PATH | OFlags::DIRECTORY,
+            Mode::empty(),
+        ) {
+            Ok(_) => return Ok(false),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+        let above = self.open_below(above, FOLDER, Mode::empty())?;
+        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes `path` a symbolic link with the text `target`; true unless it is that link already.
+    pub(super) fn make_link(&self, path: &Path, target: &Path) -> Result<bool, Errno> {
+        let (folder, name) = self.parent(path)?;
+        match rustix::fs::symlinkat(target, &folder, name) {
+            Err(Errno::EXIST) => {
+                let text = rustix::fs::readlinkat(&folder, name, Vec::new()).ok();
+                let same = text
+                    .is_some_and(|text| text.as_bytes() == target.as_os_str().as_encoded_bytes());
+                if same { Ok(false) } else { Err(Errno::EXIST) }
+            }
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Removes a file or link that this process made; best effort, the caller has a worse error to tell.
+    pub(super) fn remove_file(&self, path: &Path) {
+        if let Ok((folder, name)) = self.parent(path) {
+            let _ = rustix::fs::unlinkat(&folder, name, AtFlags::empty());
+        }
+    }
+
+    /// Removes folders that this process made, the last first, as far as they are empty.
+    pub(super) fn remove_folders(&self, paths: &[PathBuf]) {
+        for path in paths.iter().rev() {
+            if let Ok((folder, name)) = self.parent(path) {
+                let _ = rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR);
+            }
+        }
+    }
+
+    fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr), Errno> {
+        let above = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        Ok((self.open_below(above, FOLDER, Mode::empty())?, name))
+    }
+
+    /// Makes the entries of the folder `path` durable.
+    pub(super) fn sync_folder(&self, path: &Path) -> Result<(), DiskError> {
+        self.open_below(path, FOLDER, Mode::empty())
+            .and_then(rustix::fs::fsync)
+            .map_err(|error| DiskError::io(&self.root.join(path), "sync", error))
+    }
+
+    /// Bytes that are free to us.
+    pub(super) fn free(&self) -> u64 {
+        rustix::fs::fstatvfs(&self.folder).map_or(u64::MAX, |found| {
+            found.f_bavail.saturating_mul(found.f_frsize)
+        })
+    }
+}
+
+/// The identity in a file's metadata.
+pub(super) fn identity(found: &std::fs::Metadata) -> FileIdentity {
+    let seconds = found.mtime().saturating_mul(1_000_000_000);
+    FileIdentity {
+        device: found.dev(),
+        inode: found.ino(),
+        size: found.len(),
+        mtime_ns: seconds.saturating_add(found.mtime_nsec()),
+    }
+}

@@ -1,0 +1,321 @@
+//! The threads that block so that nobody else has to: bounded queues in, one answer out.
+//!
+//! Work on one piece always goes to the same thread, so it is done in the order in which it was submitted. What may take long without
+//! using the processor (syncing, allocating) has threads of its own, so that no transfer waits behind it.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::create::{self, Access, Found, Opened};
+use super::handles::Handles;
+use super::{DiskError, Layout, Payload, WritePath};
+use crate::base::{PieceIndex, limits};
+
+/// Threads for what waits on the disk and does not compute; a disk gains little from more syncs at once.
+pub(super) const SLOW_THREADS: usize = 4;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The disk threads. Clones share them; they end when the last clone and the last [`Payload`] are gone.
+///
+/// Dropping the future of any operation does not undo it: what was submitted is done.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    data: Vec<Arc<Lane>>,
+    slow: Arc<Lane>,
+    handles: Arc<Handles>,
+    payloads: AtomicU64,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for lane in self.data.iter().chain([&self.slow]) {
+            lane.close();
+        }
+    }
+}
+
+impl Disk {
+    /// Starts `threads` (at least one) threads for reading, writing and hashing, and a few for syncing.
+    ///
+    /// # Panics
+    /// If the system refuses to start a thread, as [`std::thread::spawn`] does.
+    pub fn new(threads: usize) -> Self {
+        let data = (0..threads.max(1)).map(|at| Lane::start(&format!("disk-{at}"), 1));
+        let pool = Pool {
+            data: data.collect(),
+            slow: Lane::start("disk-sync", SLOW_THREADS),
+            handles: Arc::new(Handles::new()),
+            payloads: AtomicU64::new(0),
+        };
+        let pool = Arc::new(pool);
+        Self { pool }
+    }
+
+    /// Opens a payload and, if `access` is to write, makes what is missing: in full, durably, before this returns (R0). If it fails,
+    /// whatever it made is removed, bar the destination folder itself.
+    ///
+    /// # Errors
+    /// [`DiskError::NotFound`] (to read, without a destination folder), [`DiskError::CannotOpen`], [`DiskError::CannotCreate`],
+    /// [`DiskError::Full`], [`DiskError::NotOurs`], [`DiskError::InUse`], [`DiskError::Outside`] and [`DiskError::Io`].
+    pub async fn open(
+        &self,
+        layout: Arc<Layout>,
+        access: Access,
+        path: WritePath,
+    ) -> Result<Opened, DiskError> {
+        let id = self.pool.payloads.fetch_add(1, Ordering::Relaxed);
+        let disk = self.clone();
+        let open = move || match access {
+            Access::Read => {
+                let ready = create::open_to_read(&layout)?;
+                Ok(Payload::opened(disk, id, layout, ready, None))
+            }
+            Access::Write { overwrite, ours } => {
+                let maps = |place: &super::place::Place| path.maps(place.folder());
+                let ready = create::open_to_write(&layout, overwrite, &ours, maps)?;
+                let mapped = maps(&ready.place);
+                Ok(Payload::opened(disk, id, layout, ready, Some(mapped)))
+            }
+        };
+        self.run_slow(open).await
+    }
+
+    /// Looks at what is in a destination folder. Changes nothing.
+    ///
+    /// # Errors
+    /// If that cannot be told, a link leads outside, or something other than a file has a file's name.
+    pub async fn look(&self, layout: Arc<Layout>) -> Result<Found, DiskError> {
+        self.run_slow(move || create::look(&layout)).await
+    }
+
+    pub(super) fn handles(&self) -> &Arc<Handles> {
+        &self.pool.handles
+    }
+
+    /// Threads that read, write and hash.
+    pub(super) fn threads(&self) -> usize {
+        self.pool.data.len()
+    }
+
+    /// Does `job` on the thread that serves `piece`.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        piece: PieceIndex,
+        job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        self.submit(piece, job).await.answer().await
+    }
+
+    /// Waits for room in the queue of the thread that serves `piece`, and leaves `job` there.
+    pub(super) async fn submit<T: Send + 'static>(
+        &self,
+        piece: PieceIndex,
+        job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Pending<T> {
+        let lane = &self.pool.data[piece.index() % self.pool.data.len()];
+        lane.submit(job).await
+    }
+
+    /// Does `job` on a thread for slow things.
+    pub(super) async fn run_slow<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        self.submit_slow(job).await.answer().await
+    }
+
+    /// Leaves `job` to the threads for slow things.
+    pub(super) async fn submit_slow<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Pending<T> {
+        self.pool.slow.submit(job).await
+    }
+}
+
+/// An answer on its way.
+pub(super) struct Pending<T>(oneshot::Receiver<Result<T, DiskError>>);
+
+impl<T> Pending<T> {
+    /// Waits for it.
+    pub(super) async fn answer(self) -> Result<T, DiskError> {
+        self.0.await.unwrap_or(Err(DiskError::Stopped))
+    }
+}
+
+/// A bounded queue and the threads that empty it.
+#[derive(Default)]
+struct Lane {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Those who found the queue full; all are woken when there is room, and try again.
+    waiting: Vec<oneshot::Sender<()>>,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lane({} jobs)", self.queue().jobs.len())
+    }
+}
+
+impl Lane {
+    fn start(name: &str, threads: usize) -> Arc<Self> {
+        let lane = Arc::new(Self::default());
+        for _ in 0..threads {
+            let lane = Arc::clone(&lane);
+            let started = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || lane.work());
+            if let Err(error) = started {
+                panic!("cannot start a disk thread: {error}");
+            }
+        }
+        lane
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Pending<T> {
+        let (answer, pending) = oneshot::channel();
+        let mut job: Job = Box::new(move || {
+            // Whoever asked may have gone; the job is done all the same.
+            let _ = answer.send(job());
+        });
+        while let Err((back, room)) = self.offer(job) {
+            job = back;
+            let _ = room.await;
+        }
+        Pending(pending)
+    }
+
+    /// Queues `job`, or gives it back with a sign that there is room again.
+    fn offer(&self, job: Job) -> Result<(), (Job, oneshot::Receiver<()>)> {
+        let mut queue = self.queue();
+        if queue.jobs.len() >= limits::DISK_QUEUE {
+            let (wake, room) = oneshot::channel();
+            queue.waiting.push(wake);
+            return Err((job, room));
+        }
+        queue.jobs.push_back(job);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            // A job that panics has dropped its answer, which its asker sees as `Stopped`; the thread serves others too.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+        }
+    }
+
+    /// Waits for a job; `None` once the lane is closed and empty.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                for wake in queue.waiting.drain(..) {
+                    let _ = wake.send(());
+                }
+                return Some(job);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self
+                .ready
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn close(&self) {
+        self.queue().closed = true;
+        self.ready.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+    use std::sync::mpsc;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn work_on_one_piece_is_done_in_order_though_the_queue_is_full() {
+        let disk = Disk::new(3);
+        let piece = Geometry::new(100, 1).unwrap().piece(50).unwrap();
+        let (log, order) = mpsc::channel();
+        let count = limits::DISK_QUEUE as u32 * 4;
+        runtime().block_on(async {
+            let mut pending = Vec::new();
+            for at in 0..count {
+                let log = log.clone();
+                let job = move || {
+                    log.send(at).unwrap();
+                    Ok(())
+                };
+                pending.push(disk.submit(piece, job).await);
+            }
+            for answer in pending {
+                answer.answer().await.unwrap();
+            }
+        });
+        drop(log);
+        assert_eq!(
+            order.iter().collect::<Vec<_>>(),
+            (0..count).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_job_that_panics_costs_its_asker_only() {
+        let disk = Disk::new(1);
+        runtime().block_on(async {
+            let lost: Result<(), _> = disk.run_slow(|| panic!("on purpose")).await;
+            assert!(matches!(lost, Err(DiskError::Stopped)));
+            assert_eq!(disk.run_slow(|| Ok(7)).await.unwrap(), 7);
+        });
+    }
+
+    #[test]
+    fn what_was_submitted_is_done_though_the_pool_is_dropped() {
+        let disk = Disk::new(1);
+        let (log, done) = mpsc::channel();
+        let lane = Arc::downgrade(&disk.pool.slow);
+        let job = move || {
+            log.send(()).unwrap();
+            Ok(())
+        };
+        runtime().block_on(async { drop(disk.submit_slow(job).await) });
+        drop(disk);
+        done.recv().unwrap();
+        assert!(lane.strong_count() <= SLOW_THREADS);
+    }
+}

@@ -1,0 +1,239 @@
+//! The catalog: which torrents there are, as plain files that need no database.
+//!
+//! A torrent is in the catalog if `torrents/<info-hash>.torrent` exists: the exact metainfo bytes. Beside it,
+//! `<info-hash>.json` says what was chosen for it; it is written first and removed last, so that a `.json` alone is a trace
+//! of a torrent that was never quite added, or is quite removed. Whether the metainfo is that of the info-hash is for the
+//! reader of metainfo to say.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::durable;
+use super::error::StoreError;
+use crate::base::InfoHash;
+use crate::base::limits::{CHOICES_MAX, METAINFO_MAX};
+
+/// The newest layout of a file of choices.
+const CHOICES_VERSION: u32 = 1;
+
+/// What a person chose for a torrent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choices {
+    /// The folder that holds, or will hold, the file or folder that the metainfo names.
+    #[serde(with = "any_path")]
+    pub dest: PathBuf,
+    /// Whether it stays stopped at a start.
+    #[serde(default)]
+    pub paused: bool,
+    /// Whether it shares a payload that was there, and never writes.
+    #[serde(default)]
+    pub seed_only: bool,
+}
+
+impl Choices {
+    /// To download into `dest`, now.
+    pub fn new(dest: PathBuf) -> Self {
+        Self {
+            dest,
+            paused: false,
+            seed_only: false,
+        }
+    }
+}
+
+/// The content of a `.json`; fields that are not known are passed over.
+#[derive(Serialize, Deserialize)]
+struct ChoicesFile {
+    version: u32,
+    #[serde(flatten)]
+    choices: Choices,
+}
+
+/// A torrent of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogEntry {
+    /// Its name, as the file's name has it.
+    pub info_hash: InfoHash,
+    /// The `.torrent`, byte for byte as it was put.
+    pub metainfo: Vec<u8>,
+    /// What was chosen for it.
+    pub choices: Choices,
+}
+
+/// All torrents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// Those that can be read, sorted by info-hash.
+    pub entries: Vec<CatalogEntry>,
+    /// Files that cannot be read, and why. They are left as they are.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+/// The folder of the catalog within the state folder.
+pub(super) fn folder(state: &Path) -> PathBuf {
+    state.join("torrents")
+}
+
+/// Reads the catalog. A file that cannot be read costs that torrent only.
+pub(super) fn load(state: &Path) -> Result<Catalog, StoreError> {
+    let mut catalog = Catalog::default();
+    for path in durable::list(&folder(state))? {
+        if path.extension() != Some(OsStr::new("torrent")) {
+            continue;
+        }
+        match load_entry(&path) {
+            Ok(entry) => catalog.entries.push(entry),
+            Err(damage) => catalog.damaged.push(damage),
+        }
+    }
+    Ok(catalog)
+}
+
+/// Whether any torrent is in the catalog, readable or not.
+pub(super) fn is_empty(state: &Path) -> Result<bool, StoreError> {
+    let paths = durable::list(&folder(state))?;
+    Ok(!paths
+        .iter()
+        .any(|path| path.extension() == Some(OsStr::new("torrent"))))
+}
+
+fn load_entry(path: &Path) -> Result<CatalogEntry, (PathBuf, String)> {
+    let damage = |path: &Path, why: &dyn ToString| (path.to_owned(), why.to_string());
+    let info_hash = path
+        .file_stem()
+        .and_then(OsStr::to_str)
+        .and_then(|stem| stem.parse().ok())
+        .ok_or_else(|| damage(path, &"the name is not an info-hash"))?;
+    let metainfo = durable::read(path, METAINFO_MAX).map_err(|error| damage(path, &error))?;
+    if metainfo.is_empty() {
+        return Err(damage(path, &"the file is empty"));
+    }
+    let beside = path.with_extension("json");
+    let json = durable::read(&beside, CHOICES_MAX).map_err(|error| damage(&beside, &error))?;
+    let file: ChoicesFile =
+        serde_json::from_slice(&json).map_err(|error| damage(&beside, &error))?;
+    if file.version > CHOICES_VERSION {
+        let why = format!(
+            "it is of version {} and this seedbank knows up to {CHOICES_VERSION}",
+            file.version
+        );
+        return Err(damage(&beside, &why));
+    }
+    Ok(CatalogEntry {
+        info_hash,
+        metainfo,
+        choices: file.choices,
+    })
+}
+
+/// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
+pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Result<Option<Choices>, StoreError> {
+    let path = path_of(state, info_hash, "torrent");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    match load_entry(&path) {
+        Ok(entry) => Ok(Some(entry.choices)),
+        Err((path, why)) => {
+            tracing::warn!(path = %path.display(), why, "a file of the catalog is damaged; it is written anew");
+            Ok(None)
+        }
+    }
+}
+
+/// Puts a torrent into the catalog, or replaces it, durably.
+pub(super) fn put(
+    state: &Path,
+    info_hash: &InfoHash,
+    metainfo: &[u8],
+    choices: &Choices,
+) -> Result<(), StoreError> {
+    let path = path_of(state, info_hash, "torrent");
+    within(&path, metainfo, METAINFO_MAX)?;
+    put_choices(state, info_hash, choices)?;
+    durable::write(&path, metainfo)
+}
+
+/// Replaces what was chosen for a torrent, durably.
+pub(super) fn put_choices(
+    state: &Path,
+    info_hash: &InfoHash,
+    choices: &Choices,
+) -> Result<(), StoreError> {
+    let path = path_of(state, info_hash, "json");
+    let file = ChoicesFile {
+        version: CHOICES_VERSION,
+        choices: choices.clone(),
+    };
+    let mut json = serde_json::to_vec_pretty(&file)
+        .map_err(|error| StoreError::create(&path, error.into()))?;
+    json.push(b'\n');
+    within(&path, &json, CHOICES_MAX)?;
+    durable::write(&path, &json)
+}
+
+/// Takes a torrent out of the catalog, durably.
+pub(super) fn remove(state: &Path, info_hash: &InfoHash) -> Result<(), StoreError> {
+    durable::remove(&path_of(state, info_hash, "torrent"))?;
+    durable::remove(&path_of(state, info_hash, "json"))
+}
+
+fn within(path: &Path, bytes: &[u8], max: usize) -> Result<(), StoreError> {
+    if bytes.len() <= max {
+        return Ok(());
+    }
+    Err(StoreError::TooLarge {
+        path: path.to_owned(),
+        size: bytes.len(),
+        max,
+    })
+}
+
+fn path_of(state: &Path, info_hash: &InfoHash, end: &str) -> PathBuf {
+    folder(state).join(format!("{info_hash}.{end}"))
+}
+
+/// Paths in JSON: text where they are text, else `{"hex": "…"}` of their bytes.
+mod any_path {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use data_encoding::HEXLOWER;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Spelling {
+        Text(String),
+        Bytes { hex: String },
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => Spelling::Text(text.to_owned()),
+            None => Spelling::Bytes {
+                hex: HEXLOWER.encode(path.as_os_str().as_bytes()),
+            },
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<PathBuf, D::Error> {
+        let path = match Spelling::deserialize(deserializer)? {
+            Spelling::Text(text) => PathBuf::from(text),
+            Spelling::Bytes { hex } => HEXLOWER
+                .decode(hex.as_bytes())
+                .map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+                .map_err(D::Error::custom)?,
+        };
+        if path.as_os_str().is_empty() {
+            return Err(D::Error::custom("`dest` is empty"));
+        }
+        Ok(path)
+    }
+}

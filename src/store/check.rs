@@ -1,0 +1,166 @@
+//! Looking without touching: every row, every file of the catalog.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::catalog;
+use super::codec;
+use super::database::Database;
+use super::error::StoreError;
+use super::open::{self, Folder};
+use super::schema::{self, TORRENT_KEY_LEN};
+use super::torrents::{TorrentRow, Totals};
+use super::{identities, nodes, pages, partial, peers};
+
+/// What [`check`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Torrents of the catalog that can be read.
+    pub torrents: usize,
+    /// Rows of the database; 0 if it cannot be opened.
+    pub rows: usize,
+    /// What is wrong, one line each. Empty if all is well.
+    pub problems: Vec<String>,
+}
+
+/// Checks the state folder and changes nothing in it but who holds its lock.
+///
+/// The database writes when it is opened, so a copy of it is: in the system's folder for temporary files.
+///
+/// # Errors
+/// If the folder is missing or in use, or the copy cannot be made.
+pub fn check(folder: &Path) -> Result<Report, StoreError> {
+    let folder = Folder::look_at(folder)?;
+    let mut report = Report::default();
+    let catalog = catalog::load(&folder.path)?;
+    report.torrents = catalog.entries.len();
+    for (path, why) in catalog.damaged {
+        report.problems.push(format!("{}: {why}", path.display()));
+    }
+    let path = folder.database();
+    if !path.exists() {
+        if report.torrents > 0 {
+            let problem = format!("{}: there is no database", path.display());
+            report.problems.push(problem);
+        }
+        return Ok(report);
+    }
+    let copy = Copy::of(&path)?;
+    let looked = open::guarded(&copy.database(), |path| {
+        let (database, _) = open::open_unchecked(path)?;
+        problems(&database)
+    });
+    let problems = match looked {
+        Ok((rows, problems)) => {
+            report.rows = rows;
+            problems
+        }
+        Err(StoreError::Damaged { what, .. }) => vec![what],
+        Err(StoreError::Newer { found, known, .. }) => vec![format!(
+            "it is of version {found} and this seedbank knows up to {known}"
+        )],
+        // The copy could not be made to work, which says nothing of the original.
+        Err(error) => return Err(error),
+    };
+    let of_database = problems
+        .into_iter()
+        .map(|problem| format!("{}: {problem}", path.display()));
+    report.problems.extend(of_database);
+    Ok(report)
+}
+
+/// Reads every row; says how many there are and what is wrong with them, one line each.
+///
+/// # Errors
+/// If the disk fails. Content that cannot be read is not an error here but a line.
+pub(super) fn problems(database: &Database) -> Result<(usize, Vec<String>), StoreError> {
+    /// More lines help nobody.
+    const MAX: usize = 1_000;
+    let (mut rows, mut problems) = (0, Vec::new());
+    for row in database.sealed_rows(b"") {
+        let (key, value) = match row {
+            Ok(row) => row,
+            Err(StoreError::Damaged { what, .. }) => {
+                // The next row may fail the same way, for ever.
+                problems.push(what);
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        rows += 1;
+        let sound = codec::unseal(&key, &value).is_some_and(|body| is_sound(&key, body));
+        if !sound && problems.len() < MAX {
+            problems.push(format!("row {} is not readable", key.escape_ascii()));
+        }
+    }
+    Ok((rows, problems))
+}
+
+/// Whether such a row may be in a database of this version.
+fn is_sound(key: &[u8], body: &[u8]) -> bool {
+    let rest = key.len().checked_sub(TORRENT_KEY_LEN);
+    match key {
+        schema::VERSION => body.len() == 4,
+        schema::SEQUENCE => body.len() == 8,
+        schema::EPOCH => body.len() == 16,
+        schema::NODE_ID => body.len() == 20,
+        [b't', b'/', ..] => rest == Some(0) && TorrentRow::decode(body).is_some(),
+        [b'h', b'/', ..] => rest == Some(4) && pages::decode(body).is_some(),
+        [b'f', b'/', ..] => rest == Some(4) && identities::decode(body).is_some(),
+        [b'b', b'/', ..] => rest == Some(6) && partial::decode(body).is_some(),
+        [b's', b'/', ..] => rest == Some(0) && Totals::decode(body).is_some(),
+        [b'p', b'/', ..] => peers::decode(key, body).is_some(),
+        [b'd', b'/', ..] => nodes::decode(key, body).is_some(),
+        _ => false,
+    }
+}
+
+/// A copy of a database in a folder of its own, which goes when this is dropped.
+struct Copy {
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn of(database: &Path) -> Result<Self, StoreError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("seedbank-check-{}-{count}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).map_err(|error| StoreError::create(&folder, error))?;
+        let copy = Self { folder };
+        copy_into(database, &copy.database())?;
+        Ok(copy)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.join("db")
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // What stays is a temporary file, for the system to clear away.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Copies a file, or a folder of files and of folders of files.
+fn copy_into(from: &Path, to: &Path) -> Result<(), StoreError> {
+    const DEPTH: u32 = 2;
+    fn copy(from: &Path, to: &Path, depth: u32) -> Result<(), StoreError> {
+        if !from.is_dir() {
+            fs::copy(from, to).map_err(|error| StoreError::create(to, error))?;
+            return Ok(());
+        }
+        fs::create_dir(to).map_err(|error| StoreError::create(to, error))?;
+        let Some(depth) = depth.checked_sub(1) else {
+            return Ok(());
+        };
+        for path in super::durable::list(from)? {
+            copy(&path, &to.join(path.file_name().unwrap_or_default()), depth)?;
+        }
+        Ok(())
+    }
+    copy(from, to, DEPTH)
+}

@@ -1,0 +1,220 @@
+//! The open database: sealed rows in one tree, batches, and the barrier that makes them survive a power cut.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::codec;
+use super::error::StoreError;
+use super::schema;
+use crate::base::limits::STORE_CACHE;
+
+/// Random bytes that name one database among all that ever stood in its place.
+pub(super) type Epoch = [u8; 16];
+
+/// An open database.
+pub(super) struct Database {
+    tree: sled::Db,
+    /// Opened before the first write: a sync through it reports every failure since.
+    barrier: File,
+    path: PathBuf,
+    sequence: u64,
+    epoch: Epoch,
+}
+
+/// Changes that happen together or not at all.
+#[derive(Default)]
+pub(super) struct Batch(sled::Batch);
+
+impl Batch {
+    /// Stores `body` under `key`.
+    pub(super) fn put(&mut self, key: &[u8], body: &[u8]) {
+        self.0.insert(key, codec::seal(key, body));
+    }
+
+    /// Stores `value` as it is.
+    pub(super) fn put_sealed(&mut self, key: &[u8], value: &[u8]) {
+        self.0.insert(key, value);
+    }
+
+    /// Removes what is under `key`.
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        self.0.remove(key);
+    }
+}
+
+impl Database {
+    /// Opens the folder `path` or makes it. Nothing is known of its content yet.
+    pub(super) fn open(path: &Path) -> Result<Self, sled::Error> {
+        let tree = sled::Config::new()
+            .path(path)
+            .cache_capacity(STORE_CACHE)
+            .flush_every_ms(None)
+            .open()?;
+        let barrier = File::open(path.join("db"))?;
+        Ok(Self {
+            tree,
+            barrier,
+            path: path.to_owned(),
+            sequence: 0,
+            epoch: Epoch::default(),
+        })
+    }
+
+    /// Reads the rows that the database keeps at hand, and names it if it has no name yet.
+    pub(super) fn acquaint(&mut self) -> Result<(), StoreError> {
+        self.sequence = self.fixed(schema::SEQUENCE)?.map_or(0, u64::from_be_bytes);
+        match self.fixed(schema::EPOCH)? {
+            Some(epoch) => self.epoch = epoch,
+            None => {
+                self.epoch = rand::random();
+                let mut batch = Batch::default();
+                batch.put(schema::EPOCH, &self.epoch);
+                self.commit(batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The schema version; 0 for a database without any row.
+    pub(super) fn version(&self) -> Result<u32, StoreError> {
+        match self.fixed(schema::VERSION)? {
+            Some(version) => Ok(u32::from_be_bytes(version)),
+            None if self.tree.is_empty() => Ok(0),
+            None => Err(self.damaged("it has rows but no version")),
+        }
+    }
+
+    /// Its name among all that ever stood in its place.
+    pub(super) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// The number that the next commit has.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.sequence + 1
+    }
+
+    /// The body of the row `key`.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(value) = self.tree.get(key).map_err(|error| self.failed(error))? else {
+            return Ok(None);
+        };
+        match codec::unseal(key, &value) {
+            Some(body) => Ok(Some(body.to_vec())),
+            None => Err(self.damaged_row(key)),
+        }
+    }
+
+    /// Keys and bodies of the rows whose keys start with `prefix`, in order.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + '_ {
+        self.sealed_rows(prefix).map(|row| {
+            let (key, value) = row?;
+            match codec::unseal(&key, &value) {
+                Some(body) => Ok((key, body.to_vec())),
+                None => Err(self.damaged_row(&key)),
+            }
+        })
+    }
+
+    /// Keys and values, still sealed and whatever their state, of the rows whose keys start with `prefix`.
+    pub(super) fn sealed_rows(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + '_ {
+        self.tree.scan_prefix(prefix).map(|row| {
+            let (key, value) = row.map_err(|error| self.failed(error))?;
+            Ok((key.to_vec(), value.to_vec()))
+        })
+    }
+
+    /// Adds the removal of every row whose key starts with `prefix` to `batch`; true if there is any.
+    pub(super) fn remove_all(&self, prefix: &[u8], batch: &mut Batch) -> Result<bool, StoreError> {
+        let mut any = false;
+        for row in self.sealed_rows(prefix) {
+            batch.remove(&row?.0);
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Applies `batch` so that it survives a crash of the process, and as a rule of the machine.
+    pub(super) fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.tree
+            .apply_batch(batch.0)
+            .and_then(|()| self.tree.flush())
+            .map_err(|error| self.failed(error))?;
+        Ok(())
+    }
+
+    /// Applies `batch` so that it survives a power cut once this returns.
+    pub(super) fn commit(&mut self, mut batch: Batch) -> Result<(), StoreError> {
+        let sequence = self.next_sequence();
+        batch.put(schema::SEQUENCE, &sequence.to_be_bytes());
+        self.apply(batch)?;
+        // The flush above ends in `sync_file_range`, which neither syncs metadata nor empties the cache of the disk.
+        self.barrier
+            .sync_all()
+            .map_err(|error| StoreError::io(&self.path, error))?;
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// The error for a row that cannot be.
+    pub(super) fn damaged_row(&self, key: &[u8]) -> StoreError {
+        self.damaged(&format!("row {} is not readable", key.escape_ascii()))
+    }
+
+    fn damaged(&self, what: &str) -> StoreError {
+        StoreError::Damaged {
+            path: self.path.clone(),
+            what: what.to_owned(),
+        }
+    }
+
+    /// The body of the row `key`, which has `N` bytes.
+    fn fixed<const N: usize>(&self, key: &[u8]) -> Result<Option<[u8; N]>, StoreError> {
+        let Some(body) = self.get(key)? else {
+            return Ok(None);
+        };
+        let body = body.try_into().map_err(|_| self.damaged_row(key))?;
+        Ok(Some(body))
+    }
+
+    fn failed(&self, error: sled::Error) -> StoreError {
+        failure(&self.path, error)
+    }
+}
+
+/// What an error of sled about the database at `path` means: the disk failed, or the content is wrong.
+pub(super) fn failure(path: &Path, error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(error) if !tells_of_content(&error) => StoreError::io(path, error),
+        other => StoreError::Damaged {
+            path: path.to_owned(),
+            what: other.to_string(),
+        },
+    }
+}
+
+/// Whether an I/O error comes from what a file says or lacks rather than from the disk or the system.
+fn tells_of_content(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::Other
+    ) && !is_lock(error)
+}
+
+/// Whether sled found its file locked, by a handle that is just going away.
+pub(super) fn is_lock(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Other && error.to_string().contains("acquire lock")
+}

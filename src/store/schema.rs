@@ -1,0 +1,82 @@
+//! The layout of the database, version [`SCHEMA_VERSION`]: one tree, so that one batch is atomic over everything.
+//!
+//! `ih` is an info-hash of 20 bytes; numbers are big-endian, so that keys sort as they count. Every value is sealed
+//! ([`super::codec`]) and at most [`STORE_VALUE_MAX`](crate::base::limits::STORE_VALUE_MAX) bytes long.
+//!
+//! | key | body of the value |
+//! |---|---|
+//! | `m/version` | schema version u32. This row keeps its layout in every version |
+//! | `m/sequence` | number of commits u64 |
+//! | `m/epoch` | 16 random bytes, drawn when the database was made; binds the notes to it |
+//! | `m/node` | our own DHT node id, 20 bytes |
+//! | `t/` ih | pieces u32 · files u32 · finished (0 or 1) · clean (0 or 1): nothing was written to its files since the last commit |
+//! | `h/` ih · page u32 | sequence u64 · 4,096 bits of durable pieces. A page without a bit is absent; so are all when finished |
+//! | `f/` ih · page u32 | 20 file identities, each 0 (unknown), or 1 · device u64 · inode u64 · size u64 · mtime i64 |
+//! | `b/` ih · piece u32 · chunk u16 | runs of blocks of an unfinished piece, each first u32 · end u32; at most 100 |
+//! | `s/` ih | bytes downloaded u64 · bytes uploaded u64 |
+//! | `p/` ih · address | last seen i64 (seconds since 1970) · failures u8 |
+//! | `d/` node id | address · dialects u8 · last answer i64 · round trip u32 (ms) · failures u8 |
+//!
+//! An address is 4 or 16 bytes of IP and a port u16. Anything that changes this table is a new version and a step in
+//! `migrations/`.
+
+use crate::base::InfoHash;
+
+/// The version that this program writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+pub(super) const VERSION: &[u8] = b"m/version";
+pub(super) const SEQUENCE: &[u8] = b"m/sequence";
+pub(super) const EPOCH: &[u8] = b"m/epoch";
+pub(super) const NODE_ID: &[u8] = b"m/node";
+pub(super) const NODES: &[u8] = b"d/";
+
+/// Kinds of rows that belong to one torrent; the value is the first letter of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Row {
+    Torrent = b't',
+    Page = b'h',
+    Files = b'f',
+    Partial = b'b',
+    Totals = b's',
+    Peer = b'p',
+}
+
+impl Row {
+    /// What says which pieces are where.
+    pub(super) const PROGRESS: [Self; 4] = [Self::Torrent, Self::Page, Self::Files, Self::Partial];
+    /// All that is known of a torrent.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Torrent,
+        Self::Page,
+        Self::Files,
+        Self::Partial,
+        Self::Totals,
+        Self::Peer,
+    ];
+
+    /// The key of this torrent's only such row, or what the keys of its rows start with.
+    pub(super) fn of(self, info_hash: &InfoHash) -> Vec<u8> {
+        let mut key = Vec::with_capacity(40);
+        key.extend_from_slice(&[self as u8, b'/']);
+        key.extend_from_slice(info_hash.as_bytes());
+        key
+    }
+
+    /// The key of this torrent's row number `number`.
+    pub(super) fn numbered(self, info_hash: &InfoHash, number: u32) -> Vec<u8> {
+        let mut key = self.of(info_hash);
+        key.extend_from_slice(&number.to_be_bytes());
+        key
+    }
+}
+
+/// Length of what [`Row::of`] gives.
+pub(super) const TORRENT_KEY_LEN: usize = 22;
+
+/// What [`Row::numbered`] was given.
+pub(super) fn number_of(key: &[u8]) -> Option<u32> {
+    let (number, _) = key.get(TORRENT_KEY_LEN..)?.split_first_chunk()?;
+    Some(u32::from_be_bytes(*number))
+}

@@ -1,0 +1,281 @@
+//! Whatever is in the files of the state folder: it opens, the catalog is there, and nothing is called durable that was not.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::store::database::{Batch, Database};
+
+const DURABLE: [u32; 4] = [1, 2, 5_000, 8_999];
+const METAINFO: &[u8] = b"d4:infod6:lengthi1eee";
+
+/// A state folder with a bit of everything in it.
+async fn make(folder: &Path) {
+    let (store, _) = open(folder).await;
+    load(&store).await;
+    let choices = Choices::new("/dest".into());
+    store
+        .put_torrent(IH, METAINFO.to_vec(), choices)
+        .await
+        .unwrap();
+    let commit = Commit {
+        identities: vec![(3, identity(3))],
+        partial: Some(vec![(7, 0..2)]),
+        ..pieces(DURABLE)
+    };
+    store.commit(IH, commit).await.unwrap();
+    store.note(IH, vec![Note::Verified(4)]).await.unwrap();
+    store.close().await.unwrap();
+    // A second start writes a snapshot of what the first one logged.
+    open(folder).await.0.close().await.unwrap();
+}
+
+/// Opens the folder and holds what it says against what was made. True if the record was still there.
+async fn hold(folder: &Path, what: &str) -> bool {
+    let opened = Store::open(folder.to_owned()).await;
+    let Opened { store, history } = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let catalog = store.catalog().await.unwrap();
+    assert_eq!(catalog.damaged, [], "{what}");
+    assert_eq!(catalog.entries.len(), 1, "{what}");
+    assert_eq!(catalog.entries[0].metainfo, METAINFO, "{what}");
+    let found = durable(&store).await;
+    assert!(
+        found.iter().all(|piece| DURABLE.contains(piece)),
+        "{what}: {found:?}"
+    );
+    if matches!(history, History::Rebuilt { .. }) {
+        assert!(found.is_empty(), "{what}");
+        assert!(
+            folder.join("db.broken").exists() || !what.contains("byte"),
+            "{what}"
+        );
+    }
+    // It works, whatever it was.
+    store.commit(IH, pieces([11])).await.unwrap();
+    assert!(durable(&store).await.contains(&11), "{what}");
+    store.close().await.unwrap();
+    found == DURABLE
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for path in durable::list(from).unwrap() {
+        let there = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &there);
+        } else {
+            fs::copy(&path, &there).unwrap();
+        }
+    }
+}
+
+/// Files of the database, largest first.
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let mut files = durable::list(&folder.join("db")).unwrap();
+    files.retain(|path| path.is_file());
+    files
+}
+
+/// Positions worth trying: all near the front, where everything is in a small database, then ever fewer.
+fn positions(len: usize, step: usize) -> impl Iterator<Item = usize> {
+    (0..len.min(2_000)).step_by(step).chain(
+        std::iter::successors(Some(2_000), |at| Some(at * 3 / 2)).take_while(move |at| *at < len),
+    )
+}
+
+fn with_each_file(step: usize, mut damage: impl FnMut(&[u8], usize) -> Vec<u8>) -> (u32, u32) {
+    let sound = tempfile::tempdir().unwrap();
+    block_on(make(sound.path()));
+    let (mut tried, mut kept) = (0, 0);
+    for file in files_of(sound.path()) {
+        let bytes = fs::read(&file).unwrap();
+        for at in positions(bytes.len(), step) {
+            let folder = tempfile::tempdir().unwrap();
+            copy(sound.path(), folder.path());
+            let within = file.strip_prefix(sound.path()).unwrap();
+            fs::write(folder.path().join(within), damage(&bytes, at)).unwrap();
+            let what = format!("{} at byte {at}", within.display());
+            kept += u32::from(block_on(hold(folder.path(), &what)));
+            tried += 1;
+        }
+    }
+    (tried, kept)
+}
+
+#[test]
+fn a_database_cut_short_anywhere_loses_no_catalog_and_claims_nothing_new() {
+    let (tried, kept) = with_each_file(13, |bytes, at| bytes[..at].to_vec());
+    assert!(tried > 50 && kept < tried, "{kept} of {tried}");
+}
+
+#[test]
+fn a_database_with_a_flipped_bit_loses_no_catalog_and_claims_nothing_new() {
+    let (tried, kept) = with_each_file(11, |bytes, at| {
+        let mut flipped = bytes.to_vec();
+        flipped[at] ^= 1 << (at % 8);
+        flipped
+    });
+    assert!(tried > 50 && kept < tried, "{kept} of {tried}");
+}
+
+#[test]
+fn a_database_that_is_something_else_altogether_is_moved_aside() {
+    let sound = tempfile::tempdir().unwrap();
+    block_on(make(sound.path()));
+    for (what, wreck) in [
+        ("a file", (|db| fs::write(db, b"x").unwrap()) as fn(&Path)),
+        ("a folder in place of its file", |db| {
+            fs::create_dir_all(db.join("db")).unwrap();
+        }),
+        ("noise", |db| {
+            fs::create_dir(db).unwrap();
+            let noise: Vec<u8> = (0..100_000u32)
+                .map(|n| (n.wrapping_mul(n) / 7) as u8)
+                .collect();
+            fs::write(db.join("db"), &noise).unwrap();
+            fs::write(db.join("conf"), &noise).unwrap();
+        }),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        copy(sound.path(), folder.path());
+        let db = folder.path().join("db");
+        fs::remove_dir_all(&db).unwrap();
+        wreck(&db);
+        assert!(!block_on(hold(folder.path(), what)), "{what}");
+        assert!(folder.path().join("db.broken").exists(), "{what}");
+    }
+}
+
+#[test]
+fn a_row_that_does_not_check_is_reported_by_check_and_replaced_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    let db = folder.path().join("db");
+    let mut database = Database::open(&db).unwrap();
+    let mut batch = Batch::default();
+    batch.put_sealed(&schema::Row::Torrent.of(&IH), b"t not sealed at all");
+    batch.put_sealed(b"x/unknown", b"");
+    database.apply(batch).unwrap();
+    drop(database);
+    let before: Vec<_> = files_of(folder.path())
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
+    let report = check(folder.path()).unwrap();
+    assert_eq!(report.problems.len(), 2, "{report:?}");
+    assert_eq!(report.torrents, 1);
+    let after: Vec<_> = files_of(folder.path())
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
+    assert!(before == after, "check changed the database");
+    block_on(async {
+        let (store, history) = open(folder.path()).await;
+        assert!(matches!(history, History::Rebuilt { .. }), "{history:?}");
+        assert_eq!(load(&store).await, None);
+    });
+}
+
+#[test]
+fn a_row_damaged_while_we_run_costs_that_record_only() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    block_on(async {
+        let (store, _) = open(folder.path()).await;
+        store.load(OTHER, PIECES, FILES).await.unwrap();
+        store.commit(OTHER, pieces([6])).await.unwrap();
+        let key = schema::Row::Page.numbered(&IH, 0);
+        let wreck = move |database: &mut Database| {
+            let mut batch = Batch::default();
+            batch.put_sealed(&key, b"h torn");
+            database.apply(batch)
+        };
+        store
+            .ask(|worker: &mut Worker| worker.with(wreck))
+            .await
+            .unwrap();
+        assert_eq!(load(&store).await, None);
+        assert_eq!(load(&store).await, None);
+        let other = store.load(OTHER, PIECES, FILES).await.unwrap().unwrap();
+        assert_eq!(other.durable.count(), 1);
+    });
+}
+
+#[test]
+fn a_panic_or_an_error_in_the_database_fails_one_request_and_the_next_one_works() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    block_on(async {
+        let (store, _) = open(folder.path()).await;
+        load(&store).await;
+        let panicked: Result<(), _> = store
+            .ask(|worker| worker.with(|_| panic!("as a test")))
+            .await;
+        let text = panicked.unwrap_err().to_string();
+        assert!(text.contains("as a test"), "{text}");
+        store.commit(IH, pieces([12])).await.unwrap();
+        let full: Result<(), _> = store
+            .ask(|worker| worker.with(|_| Err(StoreError::Full { path: "db".into() })))
+            .await;
+        assert!(matches!(full, Err(StoreError::Full { .. })));
+        store.commit(IH, pieces([13])).await.unwrap();
+        let found = durable(&store).await;
+        assert!(found.contains(&12) && found.contains(&13) && found.contains(&5_000));
+    });
+}
+
+#[test]
+fn a_newer_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    let db = folder.path().join("db");
+    let mut database = Database::open(&db).unwrap();
+    let mut batch = Batch::default();
+    batch.put(schema::VERSION, &(SCHEMA_VERSION + 1).to_be_bytes());
+    batch.put_sealed(b"z/of the future", b"?");
+    database.commit(batch).unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let error = block_on(Store::open(folder.path().to_owned())).unwrap_err();
+        let found = SCHEMA_VERSION + 1;
+        assert!(
+            matches!(error, StoreError::Newer { found: f, known, .. } if f == found && known == SCHEMA_VERSION),
+            "{error}"
+        );
+        assert_eq!(check(folder.path()).unwrap().problems.len(), 1);
+    }
+    assert!(!folder.path().join("db.broken").exists());
+    let database = Database::open(&db).unwrap();
+    assert_eq!(database.version().unwrap(), SCHEMA_VERSION + 1);
+}
+
+#[test]
+fn a_damaged_file_of_the_catalog_costs_that_torrent_only_and_stays() {
+    let sound = tempfile::tempdir().unwrap();
+    block_on(make(sound.path()));
+    let name = format!("torrents/{IH}.json");
+    let bytes = fs::read(sound.path().join(&name)).unwrap();
+    block_on(async {
+        let (store, _) = open(sound.path()).await;
+        let choices = Choices::new("/other".into());
+        store
+            .put_torrent(OTHER, METAINFO.to_vec(), choices)
+            .await
+            .unwrap();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x41;
+            for damaged in [&bytes[..at], &flipped] {
+                let path = sound.path().join(&name);
+                fs::write(&path, damaged).unwrap();
+                let catalog = store.catalog().await.unwrap();
+                assert_eq!(catalog.entries.len() + catalog.damaged.len(), 2, "{at}");
+                assert!(catalog.entries.iter().any(|entry| entry.info_hash == OTHER));
+                assert_eq!(fs::read(&path).unwrap(), damaged);
+            }
+        }
+        let empty = sound.path().join(format!("torrents/{OTHER}.torrent"));
+        fs::write(&empty, b"").unwrap();
+        fs::write(sound.path().join("torrents/x.torrent"), b"de").unwrap();
+        assert_eq!(store.catalog().await.unwrap().damaged.len(), 3);
+    });
+}

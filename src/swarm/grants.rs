@@ -1,0 +1,290 @@
+//! What to ask of a peer whose pipeline has room: a piece that would convict a liar, else one that is under way, else a new
+//! one, else, in the end game, blocks that somebody else is late with.
+//!
+//! A grant is a whole piece as a rule, so that its bytes are hashed in one go and its sender answers for all of it. A peer
+//! that would take longer than [`PATIENCE`] gets a run that it can do in that time, and others continue the piece.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::Swarm;
+use super::action::{Action, PeerKey};
+use super::peers::Peer;
+use super::picker;
+use super::pieces::Partial;
+use super::requests::Grant;
+use crate::base::limits::{BLOCK_COPIES_MAX, RUN_LEN_MAX};
+use crate::base::{BLOCK_LEN, PieceIndex};
+
+/// A peer that takes longer than this for a piece gets part of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Blocks that a peer gets of one piece before its speed is known.
+const FIRST_RUN: u32 = 16;
+/// Pieces that are taken at random before rarity counts.
+const RANDOM_PIECES: u32 = 4;
+/// Blocks that are asked of a second peer at once.
+const LATE_BLOCKS: u32 = 4;
+/// A grant is no older than this: nobody else is asked for its blocks yet. A fourth of it at a peer whose speed is known.
+const GRACE: Duration = Duration::from_secs(2);
+/// A copy that would be evidence is left to one sender for as long as it takes no longer than this.
+const STALLED: Duration = Duration::from_secs(30);
+/// Grants made at one time: a bound on the work for one call.
+const GRANTS_AT_ONCE: usize = 1_024;
+
+impl Swarm {
+    /// Grants blocks to the peer until its pipeline is full or nothing is left for it.
+    pub(super) fn feed(&mut self, now: Instant, key: PeerKey) {
+        self.starved.remove(&key);
+        for _ in 0..GRANTS_AT_ONCE {
+            let Some((piece, blocks)) = self.choose(now, key) else {
+                break;
+            };
+            self.grant(now, key, piece, blocks);
+        }
+        let idle = |peer: &Peer| peer.hungry > 0 && !peer.closing;
+        if !self.is_complete() && self.peers.get(key).is_some_and(idle) {
+            self.starved.insert(key);
+        }
+    }
+
+    /// Feeds every starved peer, fastest first.
+    pub(super) fn feed_starved(&mut self, now: Instant) {
+        let mut keys: Vec<_> = self.starved.iter().copied().collect();
+        let rate = |key: &PeerKey| self.peers.get(*key).map_or(0.0, |p| p.service.rate());
+        keys.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
+        for key in keys {
+            self.feed(now, key);
+        }
+    }
+
+    /// Whether every missing block is asked of somebody.
+    pub(super) fn is_end_game(&self) -> bool {
+        self.availability.pickable().count() == 0 && self.pieces.open().is_empty()
+    }
+
+    fn choose(&mut self, now: Instant, key: PeerKey) -> Option<(PieceIndex, Range<u32>)> {
+        let peer = self.peers.get(key)?;
+        let idle = self.requests.blocks_of(key) == 0;
+        let may = peer.our_interest && !peer.closing && (!peer.snubbed || idle);
+        if peer.hungry == 0 || self.paused || !may {
+            return None;
+        }
+        if peer.choking && peer.allowed.is_empty() {
+            return None;
+        }
+        let Some(piece) = self.evidence(key).or_else(|| self.next_piece(key)) else {
+            return self.late(now, key);
+        };
+        self.begin(piece);
+        let most = self.run_len(key, piece);
+        let blocks = self.pieces.free_run(piece, most)?;
+        Some((piece, blocks))
+    }
+
+    fn grant(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, blocks: Range<u32>) {
+        let Some(range) = self.config.geometry.run(piece, blocks.clone()) else {
+            return;
+        };
+        self.pieces.ask(piece, blocks.clone());
+        self.refresh(piece);
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.hungry = peer.hungry.saturating_sub(blocks.len() as u32);
+        }
+        let at = now;
+        self.requests.add(key, Grant { piece, blocks, at });
+        self.actions.push_back(Action::Grant { key, range });
+    }
+
+    /// Puts a missing piece under way. Peers may hold blocks of it from before its bits were taken back.
+    fn begin(&mut self, piece: PieceIndex) {
+        if self.pieces.begin(piece) {
+            let held: Vec<_> = self
+                .requests
+                .of_piece(piece)
+                .map(|(_, g)| g.blocks.clone())
+                .collect();
+            for blocks in held {
+                self.pieces.ask(piece, blocks);
+            }
+            self.refresh(piece);
+        }
+    }
+
+    /// A piece of which a good copy would convict a liar, if this peer is the one to ask for it.
+    fn evidence(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let pending: Vec<_> = self.blame.pending().collect();
+        let piece = pending.into_iter().find(|&piece| {
+            let free = self.pieces.open().contains(&piece) || self.pieces.is_missing(piece);
+            let serves = self.peers.get(key).is_some_and(|peer| peer.serves(piece));
+            free && serves && self.is_trusted_with(key, piece)
+        })?;
+        self.begin(piece);
+        self.pieces.open().contains(&piece).then_some(piece)
+    }
+
+    /// Whether the peer may be asked for this piece: one that failed is asked of one peer at a time, and of one that had no
+    /// part in the failure while there is any.
+    fn is_trusted_with(&self, key: PeerKey, piece: PieceIndex) -> bool {
+        if !self.blame.is_pending(piece) {
+            return true;
+        }
+        if self
+            .requests
+            .holders(piece)
+            .iter()
+            .any(|&holder| holder != key)
+        {
+            return false;
+        }
+        let clean = |other: PeerKey, peer: &Peer| {
+            peer.serves(piece)
+                && !peer.closing
+                && !peer.snubbed
+                && !self.blame.suspects(piece, other)
+        };
+        !self.blame.suspects(piece, key) || !self.peers.iter().any(|(k, p)| clean(k, p))
+    }
+
+    /// The piece under way to continue with this peer, or the one to begin. A piece under way goes first, unless others can
+    /// continue it and this peer has a rarer one: the upload of a lone seed is for what only the seed has.
+    fn next_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let unfinished = self.unfinished(key);
+        let Some(piece) = unfinished else {
+            return self.fresh(key);
+        };
+        let copies = self.availability.count(piece);
+        if copies < 2 || self.pieces.open().len() > self.peers.staying() {
+            return unfinished;
+        }
+        let rarer = self.fresh(key);
+        let rarer = rarer.filter(|&fresh| self.availability.count(fresh) < copies);
+        rarer.or(unfinished)
+    }
+
+    /// The piece under way that this peer can continue and that is nearest to its end.
+    fn unfinished(&self, key: PeerKey) -> Option<PieceIndex> {
+        let peer = self.peers.get(key)?;
+        let open = self.pieces.open().iter().copied();
+        let open = open.filter(|&p| peer.serves(p) && self.is_trusted_with(key, p));
+        open.min_by_key(|&piece| {
+            let free = self.pieces.partial(piece).map_or(0, Partial::free);
+            (self.availability.count(piece), free)
+        })
+    }
+
+    /// The piece to begin with this peer.
+    fn fresh(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        if self.availability.pickable().count() == 0 {
+            return None;
+        }
+        let peer = self.peers.get(key)?;
+        let geometry = &self.config.geometry;
+        let (availability, random) = (&self.availability, &mut self.random);
+        let ready =
+            |&piece: &PieceIndex| availability.pickable().contains(piece) && peer.serves(piece);
+        if peer.choking {
+            let allowed = peer.allowed.iter().copied().filter(ready);
+            allowed.min_by_key(|&piece| availability.count(piece))
+        } else if let Some(piece) = peer.suggested.iter().copied().find(ready) {
+            Some(piece)
+        } else if self.pieces.verified().count() < RANDOM_PIECES {
+            picker::at_random(random, availability, geometry, &peer.have)
+        } else {
+            picker::rarest(random, availability, geometry, &peer.have)
+        }
+    }
+
+    /// Most blocks of `piece` to ask of the peer at once.
+    fn run_len(&self, key: PeerKey, piece: PieceIndex) -> u32 {
+        let whole = self.config.geometry.blocks_in(piece);
+        let cap = whole.min(RUN_LEN_MAX / BLOCK_LEN);
+        let Some(peer) = self.peers.get(key) else {
+            return 1;
+        };
+        if peer.snubbed {
+            return 1;
+        }
+        let partial = self.pieces.partial(piece);
+        let begins = partial.is_none_or(|partial| partial.free() == whole);
+        // Pieces that nobody can finish at once must not pile up, nor may evidence be mixed.
+        let crowded = self.pieces.open().len() > 8 + 2 * self.peers.staying();
+        if self.blame.is_pending(piece) || (begins && crowded) {
+            return cap;
+        }
+        let able = peer.service.blocks_in(PATIENCE).unwrap_or(FIRST_RUN);
+        if able >= cap {
+            return cap;
+        }
+        1 << able.max(1).ilog2()
+    }
+
+    /// Blocks that somebody is late with and that this peer would bring sooner: those that are expected last, from the end
+    /// of what was asked, because peers serve it from the front.
+    fn late(&self, now: Instant, key: PeerKey) -> Option<(PieceIndex, Range<u32>)> {
+        let peer = self.peers.get(key)?;
+        let queued = self.requests.blocks_of(key) + LATE_BLOCKS;
+        let ours = peer.service.time_for(queued);
+        let enough = if self.is_end_game() {
+            ours * 2 + Duration::from_millis(500)
+        } else {
+            ours * 4 + Duration::from_secs(10)
+        };
+        let mut found: Option<(Duration, PieceIndex, Range<u32>)> = None;
+        for (holder, grants) in self.requests.queues().filter(|(holder, _)| *holder != key) {
+            for (grant, wait) in self.waits(now, holder, grants) {
+                let best = found.as_ref().map_or(enough, |(wait, ..)| *wait);
+                if wait <= best || !peer.serves(grant.piece) {
+                    continue;
+                }
+                if self.blame.is_pending(grant.piece) && wait < STALLED {
+                    continue;
+                }
+                if let Some(blocks) = self.tail(key, grant, wait > 4 * enough) {
+                    found = Some((wait, grant.piece, blocks));
+                }
+            }
+        }
+        found.map(|(_, piece, blocks)| (piece, blocks))
+    }
+
+    /// How long each grant of a peer will still take.
+    fn waits<'a>(
+        &self,
+        now: Instant,
+        holder: PeerKey,
+        grants: &'a [Grant],
+    ) -> impl Iterator<Item = (&'a Grant, Duration)> {
+        let service = self.peers.get(holder).map(|peer| peer.service);
+        let mut ahead = 0;
+        grants.iter().filter_map(move |grant| {
+            let service = service?;
+            ahead += grant.blocks.len() as u32;
+            let expected = service.last().max(grants[0].at) + service.time_for(ahead);
+            let left = expected.saturating_duration_since(now);
+            // Who is late will be later still.
+            let overdue = now.saturating_duration_since(expected) / 2;
+            // A peer whose speed nobody knows gets the time to show it.
+            let grace = if service.is_known() { GRACE / 4 } else { GRACE };
+            let age = now.saturating_duration_since(grant.at);
+            (age >= grace).then_some((grant, left.max(overdue)))
+        })
+    }
+
+    /// The last few blocks of a grant that may be asked of `key` as well.
+    fn tail(&self, key: PeerKey, grant: &Grant, very_late: bool) -> Option<Range<u32>> {
+        let most = if very_late { BLOCK_COPIES_MAX } else { 2 };
+        let partial = self.pieces.partial(grant.piece)?;
+        let wanted = |block: u32| {
+            partial.wants(block, most) && !self.requests.holds(key, grant.piece, block)
+        };
+        let end = grant.blocks.clone().rev().find(|&b| wanted(b))? + 1;
+        let run = grant.blocks.start..end;
+        let run = run
+            .rev()
+            .take(LATE_BLOCKS as usize)
+            .take_while(|&b| wanted(b));
+        run.min_by_key(|&b| Reverse(end - b))
+            .map(|start| start..end)
+    }
+}
