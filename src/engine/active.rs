@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::commit::Committed;
-use super::config::AddTorrent;
+use super::config::{AddTorrent, Goal};
 use super::discovery::{Answer, Counts, Discovery};
 use super::error::EngineError;
 use super::events::{Event, Hex};
@@ -187,8 +187,11 @@ impl<'a> Active<'a> {
         } else {
             State::Downloading
         };
-        self.status.send_modify(|status| status.state = state);
         self.publish(now);
+        self.status.send_modify(|status| status.state = state);
+        if self.finished && self.torrent.goal == Goal::Download {
+            self.tell_complete();
+        }
     }
 
     async fn transfer(&mut self, orders: &mut mpsc::Receiver<Order>) -> Ending {

@@ -135,6 +135,17 @@ impl Active<'_> {
         self.check_digest().await?;
         self.payload.downgrade_to_shared().await?;
         self.discovery.completed(now);
+        self.tell_complete();
+        self.publish(now);
+        if !self.stopping {
+            self.status
+                .send_modify(|status| status.state = State::Seeding);
+        }
+        Ok(())
+    }
+
+    /// Says that the payload is whole and durable.
+    pub(super) fn tell_complete(&self) {
         let tally = self.swarm.tally(Instant::now());
         self.resources.tell(Event::Complete {
             info_hash: Hex(self.info.info_hash()),
@@ -144,12 +155,6 @@ impl Active<'_> {
             downloaded: tally.downloaded,
             wasted: tally.wasted,
         });
-        self.publish(now);
-        if !self.stopping {
-            self.status
-                .send_modify(|status| status.state = State::Seeding);
-        }
-        Ok(())
     }
 
     /// Compares the payload with the BLAKE3 digest of the metainfo, if it has one.

@@ -290,6 +290,7 @@ impl Active<'_> {
                 self.on_run(key, range, data, share)
             }
             Report::Event(event, _) => self.on_heard(key, event),
+            Report::Closing => self.swarm.on_closing(key),
             Report::Uploaded(piece, bytes) => self.on_uploaded(key, piece, bytes),
             Report::Tally(tally) => {
                 if let Some(link) = self.links.get_mut(key) {

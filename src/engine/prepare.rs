@@ -143,18 +143,15 @@ impl Preparation<'_> {
         let info_hash = self.info.info_hash();
         let pieces = self.info.geometry().pieces();
         let files = self.info.files().len();
-        let choices = self.resources.store.choices(info_hash).await?;
-        match choices {
-            Some(choices) if choices.dest == self.torrent.dest => {
-                Ok(self.resources.store.load(info_hash, pieces, files).await?)
-            }
-            Some(_) => {
-                // The payload is wanted elsewhere now; what is known of the old place says nothing about the new one.
-                self.resources.store.clear_all(info_hash).await?;
-                Ok(None)
-            }
-            None => Ok(None),
+        let store = &self.resources.store;
+        let record = store.load(info_hash, pieces, files).await?;
+        let choices = store.choices(info_hash).await?;
+        if record.is_some() && choices.is_none_or(|choices| choices.dest != self.torrent.dest) {
+            // The payload is wanted elsewhere now; what is known of the old place says nothing about the new one.
+            store.clear_all(info_hash).await?;
+            return Ok(None);
         }
+        Ok(record)
     }
 
     fn all_there(&self, found: &[Option<FileIdentity>]) -> bool {

@@ -255,7 +255,11 @@ impl TorrentTask {
                     }
                 }
                 result = &mut preparing => {
-                    self.opened = opened;
+                    match opened {
+                        // It may be ready before anybody has heard that its files are open.
+                        Some(opened) if result.is_ok() => drop(opened.send(Ok(()))),
+                        opened => self.opened = opened,
+                    }
                     self.torrent.peers.extend(more_peers);
                     return result.map_err(Rest::Failed);
                 }

@@ -59,6 +59,8 @@ pub enum Report {
     Uploaded(PieceIndex, u32),
     /// Rates and totals, now and then.
     Tally(Tally),
+    /// The connection is ending: what it holds follows, and nothing more should be asked of it.
+    Closing,
     /// The connection is over; nothing follows.
     Gone {
         /// Why, for people.
@@ -150,6 +152,7 @@ impl<S: BlockSource> Connection<S> {
         let Err(gone) = self.serve().await;
         self.session.close();
         // If the torrent's task is gone as well, nobody is left to tell.
+        let _ = self.report(Report::Closing).await;
         let _ = self.deliver().await;
         let report = Report::Gone {
             reason: gone.to_string(),
