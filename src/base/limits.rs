@@ -43,6 +43,8 @@ pub const PIPELINE_UNTOLD: usize = 250;
 pub const EXTENDED_LEN_MAX: usize = 256 << 10;
 /// Largest run of blocks handed from a connection to the disk at once, in bytes: a whole piece as a rule.
 pub const RUN_LEN_MAX: u32 = 4 << 20;
+/// Buffers of finished runs that a connection keeps for the next ones: one is being filled, one begun.
+pub const SPARE_BUFFERS_MAX: usize = 2;
 /// Silence after which a connection is dropped: BEP 3 has peers send a keep-alive every two minutes.
 pub const PEER_SILENCE: Duration = Duration::from_secs(150);
 /// We send a keep-alive after this long without sending anything.

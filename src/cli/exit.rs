@@ -67,7 +67,8 @@ impl From<Exit> for ExitCode {
 impl From<ErrorKind> for Exit {
     fn from(kind: ErrorKind) -> Self {
         match kind {
-            ErrorKind::Listen | ErrorKind::State => Self::Unknown,
+            ErrorKind::Listen | ErrorKind::State | ErrorKind::Defect => Self::Unknown,
+            ErrorKind::Unfinished => Self::Stopped,
             ErrorKind::InUse | ErrorKind::CannotOpen => Self::CannotOpen,
             ErrorKind::NotFound => Self::NotFound,
             ErrorKind::DiskFull => Self::DiskFull,
@@ -157,7 +158,7 @@ impl fmt::Display for Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        Self::new(error.kind.into(), error.message)
+        Self::new(error.kind().into(), error.to_string())
     }
 }
 

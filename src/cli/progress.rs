@@ -131,7 +131,7 @@ fn summary(status: &Status) -> String {
         }
         State::Seeding => format!("seeding  {}/s up  {peers}", BinaryBytes(status.up_rate)),
         State::Paused => "paused".to_owned(),
-        State::Failed(why) => clean(why),
+        State::Failed(why) => clean(&why.to_string()),
         State::Removed => "removed".to_owned(),
     }
 }

@@ -170,7 +170,7 @@ async fn drive(mut plan: Plan, stop: Stop, out: &Arc<Output>) -> Result<Exit, Fa
 
 async fn start(plan: &Plan) -> Result<Engine, EngineError> {
     match Engine::start(plan.config.clone()).await {
-        Err(error) if error.kind == ErrorKind::Listen && plan.any_port => {
+        Err(error) if error.kind() == ErrorKind::Listen && plan.any_port => {
             let mut config = plan.config.clone();
             if let Some(addr) = &mut config.tcp_listen {
                 addr.set_port(0);
@@ -317,7 +317,7 @@ impl Run<'_> {
 }
 
 fn is_done(status: &Status) -> bool {
-    status.state == State::Seeding || (status.total > 0 && status.durable == status.total)
+    matches!(status.state, State::Seeding) || (status.total > 0 && status.durable == status.total)
 }
 
 /// Waits until no torrent is left that works.

@@ -247,6 +247,32 @@ impl Payload {
         Ok(checked)
     }
 
+    /// The BLAKE3 digest of the payload files, one after the other; pads are no files.
+    ///
+    /// # Errors
+    /// As [`Payload::read`].
+    pub async fn digest(&self) -> Result<[u8; 32], DiskError> {
+        let files = Arc::clone(&self.files);
+        self.disk.run_slow(move || files.digest()).await
+    }
+
+    /// Whether nothing was ever written to any file, as far as the filesystem tells: false where it cannot.
+    ///
+    /// # Errors
+    /// If a file is there and cannot be opened.
+    pub async fn is_blank(&self) -> Result<bool, DiskError> {
+        let files = Arc::clone(&self.files);
+        let job = move || {
+            for piece in files.layout.geometry().all_pieces() {
+                if !files.is_unwritten(piece)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        self.disk.run_slow(job).await
+    }
+
     /// The payload is complete: no more writes, and others may read it. Call it after the last sync.
     ///
     /// # Errors
@@ -420,6 +446,27 @@ impl Files {
             Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => Ok(false),
             other => other,
         }
+    }
+
+    fn digest(&self) -> Result<[u8; 32], DiskError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; CHUNK];
+        for (at, spec) in self
+            .layout
+            .payload_files()
+            .filter(|(_, spec)| spec.length > 0)
+        {
+            let file = self.file(at)?;
+            let mut offset = 0;
+            while offset < spec.length {
+                let len = (spec.length - offset).min(CHUNK as u64);
+                let chunk = &mut buffer[..len as usize];
+                file.read_at(offset, chunk)?;
+                hasher.update(chunk);
+                offset += len;
+            }
+        }
+        Ok(*hasher.finalize().as_bytes())
     }
 
     fn is_unwritten(&self, piece: PieceIndex) -> Result<bool, DiskError> {

@@ -55,7 +55,7 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// Whether files may be overwritten that seedbank did not make and that are not this torrent's.
     pub overwrite: bool,
-    /// The payload was hashed just now, every piece was good, and this is what its files (in torrent order) were before that:
+    /// The payload was hashed just now, every piece was good, and this is what its files (in torrent order, pads and links left out) were before that:
     /// if they still are, nothing is hashed again.
     pub hashed: Option<Vec<FileIdentity>>,
 }

@@ -1,143 +1,189 @@
 //! Ownership: tasks, lifetimes and the public API.
-#![allow(clippy::todo, clippy::needless_pass_by_value, clippy::unused_async)]
+//!
+//! An [`Engine`] owns the state folder, the listener and any number of [`Torrent`]s. Each torrent is one task that owns its
+//! [`Swarm`](crate::swarm::Swarm) by value; connections, disk jobs and announces report to it. What happens is told as
+//! [`Event`]s; how things stand is a [`Status`].
 
+mod active;
+mod catalogue;
+mod commit;
 pub mod config;
+mod discovery;
+pub mod error;
 pub mod events;
+mod incoming;
+mod links;
+mod perform;
+mod prepare;
+mod resources;
+mod resume;
 pub mod status;
+mod torrent;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 pub use config::{AddTorrent, Config, Goal, IoMode};
+pub use error::{EngineError, ErrorKind};
 pub use events::Event;
+pub use prepare::layout;
 pub use status::{PeerStatus, State, Status};
+pub use torrent::Torrent;
 
-use crate::base::InfoHash;
+use crate::base::{InfoHash, PeerId};
+use crate::net::listener::Listener;
+use crate::store::{History, Store};
+use catalogue::Torrents;
+use resources::Resources;
 
-/// The engine: any number of torrents in one process.
+/// Time for all torrents to stop in order. What is not durable by then is hashed again at the next start, no worse.
+const ORDERLY: Duration = Duration::from_millis(1_800);
+
+/// Any number of torrents in one process, and one state folder.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    resources: Arc<Resources>,
+    torrents: Torrents,
+    tcp_addr: Option<SocketAddr>,
+    accepting: Option<JoinHandle<()>>,
+}
 
 impl Engine {
     /// Locks and opens the state folder and starts listening.
     ///
     /// # Errors
     /// If the folder is in use or cannot be used, or the address cannot be bound.
-    pub async fn start(_config: Config) -> Result<Self, EngineError> {
-        todo!()
+    pub async fn start(config: Config) -> Result<Self, EngineError> {
+        // Bound first: an address that is taken must not cost the store a recovery.
+        let listener = config.tcp_listen.map(|addr| {
+            let reason = |error: std::io::Error| error.to_string();
+            Listener::bind(addr).map_err(|error| EngineError::Listen {
+                addr,
+                reason: reason(error),
+            })
+        });
+        let listener = listener.transpose()?;
+        let opened = Store::open(config.state.clone()).await?;
+        let tcp_addr = listener.as_ref().map(Listener::addr);
+        let peer_id = PeerId::ours(rand::random());
+        let port = tcp_addr.map(|addr| addr.port());
+        let resources = Arc::new(Resources::new(&config, port, opened.store, peer_id));
+        let torrents = Torrents::default();
+        let accepting = listener.map(|listener| {
+            tokio::spawn(incoming::accept(
+                listener,
+                torrents.clone(),
+                Arc::clone(&resources),
+            ))
+        });
+        let engine = Self {
+            resources,
+            torrents,
+            tcp_addr,
+            accepting,
+        };
+        engine.tell_history(opened.history);
+        Ok(engine)
+    }
+
+    fn tell_history(&self, history: History) {
+        let message = match history {
+            History::Rebuilt { why } => format!(
+                "the state database was damaged ({why}) and is rebuilt from the catalog; files are hashed again"
+            ),
+            History::Migrated { from } => {
+                format!("the state database was of version {from} and is migrated")
+            }
+            History::Fresh | History::Current => return,
+        };
+        tracing::warn!("{message}");
+        self.resources.tell(Event::Warning {
+            info_hash: None,
+            kind: "state",
+            message,
+        });
     }
 
     /// The address where peers connect.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
-        todo!()
+        self.tcp_addr
     }
 
-    /// Everything that happens from now on.
+    /// Everything that happens from now on. A subscriber that lags more than
+    /// [`EVENT_QUEUE`](crate::base::limits::EVENT_QUEUE) events behind loses some, and is told how many.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        todo!()
+        self.resources.subscribe()
     }
 
-    /// Adds a torrent; it is checked, then downloads and seeds until removed or paused. Adding one that the catalog
-    /// knows from an earlier run resumes it.
+    /// Adds a torrent and returns when its files are open. It is then checked as far as need be, downloads and seeds until it
+    /// is removed or paused. Adding one that the store knows from an earlier run resumes it.
     ///
     /// # Errors
-    /// If its files cannot be opened or created, belong to something else, or (to seed) are not complete.
-    pub async fn add(&self, _torrent: AddTorrent) -> Result<Torrent, EngineError> {
-        todo!()
+    /// If its files cannot be opened or created, belong to something else, or are missing.
+    pub async fn add(&self, torrent: AddTorrent) -> Result<Torrent, EngineError> {
+        let info_hash = torrent.metainfo.info.info_hash();
+        if self.torrents.get(info_hash).is_some() {
+            return Err(EngineError::AlreadyAdded(info_hash));
+        }
+        let (torrent, opened) = Torrent::start(Arc::clone(&self.resources), torrent);
+        if !self.torrents.insert(torrent.clone()) {
+            torrent.stop().await;
+            return Err(EngineError::AlreadyAdded(info_hash));
+        }
+        let result = opened.await.unwrap_or_else(|_| Err(EngineError::Stopped));
+        match result {
+            Ok(()) => Ok(torrent),
+            Err(error) => {
+                self.torrents.remove(info_hash);
+                Err(error)
+            }
+        }
     }
 
     /// The torrents that were added and not removed.
     pub fn torrents(&self) -> Vec<Torrent> {
-        todo!()
+        self.torrents.all()
     }
 
     /// Stops a torrent and forgets it. Its payload stays.
     ///
     /// # Errors
-    /// If the catalog cannot be written.
-    pub async fn remove(&self, _info_hash: InfoHash) -> Result<(), EngineError> {
-        todo!()
+    /// If it was not added, or the catalog cannot be written.
+    pub async fn remove(&self, info_hash: InfoHash) -> Result<(), EngineError> {
+        let torrent = self
+            .torrents
+            .remove(info_hash)
+            .ok_or(EngineError::NotAdded(info_hash))?;
+        torrent.stop().await;
+        Ok(self.resources.store.remove_torrent(info_hash).await?)
     }
 
     /// Makes everything that is verified durable and stops, in under two seconds on a disk that answers.
     pub async fn shutdown(self) {
-        todo!()
+        if let Some(accepting) = &self.accepting {
+            accepting.abort();
+        }
+        let mut stopping: JoinSet<()> = self
+            .torrents
+            .all()
+            .into_iter()
+            .map(|torrent| async move { torrent.stop().await })
+            .collect();
+        let all = async { while stopping.join_next().await.is_some() {} };
+        let orderly = timeout(ORDERLY, all).await.is_ok();
+        if !orderly {
+            tracing::warn!(
+                "some torrents did not stop in time; their last pieces are hashed again at the next start"
+            );
+        }
+        let closed = self.resources.store.clone().close().await;
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the store did not close in order");
+        }
     }
-}
-
-/// A torrent that the engine runs.
-#[derive(Clone, Debug)]
-pub struct Torrent {}
-
-impl Torrent {
-    /// Its name on the wire.
-    pub fn info_hash(&self) -> InfoHash {
-        todo!()
-    }
-
-    /// How it stands now.
-    pub fn status(&self) -> Status {
-        todo!()
-    }
-
-    /// How it stands, as it changes.
-    pub fn watch(&self) -> watch::Receiver<Status> {
-        todo!()
-    }
-
-    /// Stops transfers; what is verified becomes durable.
-    pub async fn pause(&self) {
-        todo!()
-    }
-
-    /// Goes on after `pause` or an error.
-    pub async fn resume(&self) {
-        todo!()
-    }
-
-    /// Waits until every piece is durable.
-    ///
-    /// # Errors
-    /// If the torrent fails or is removed first.
-    pub async fn completed(&self) -> Result<(), EngineError> {
-        todo!()
-    }
-}
-
-/// Why the engine cannot do what was asked. `Display` is one clear line that says what to do.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct EngineError {
-    /// What kind of trouble.
-    pub kind: ErrorKind,
-    /// One clear line that says what to do.
-    pub message: String,
-}
-
-/// Kinds of trouble, as far as a caller has to tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Another process uses the state folder or the output.
-    InUse,
-    /// The address cannot be bound.
-    Listen,
-    /// Something named does not exist: a payload to seed, a folder.
-    NotFound,
-    /// The disk is full.
-    DiskFull,
-    /// A file is in the way that is not this torrent's.
-    FileExists,
-    /// A file cannot be opened.
-    CannotOpen,
-    /// A file or folder cannot be created.
-    CannotCreate,
-    /// Reading, writing or syncing failed.
-    Io,
-    /// The payload to seed is incomplete or damaged.
-    HashCheck,
-    /// The torrent was added already or is not there.
-    Usage,
-    /// The state folder is damaged or of a newer version.
-    State,
 }

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use super::error::EngineError;
 use crate::base::InfoHash;
+use crate::format::metainfo::Info;
 
 /// What a torrent is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum State {
     /// Looking at what is on disk.
     Checking {
@@ -21,7 +23,7 @@ pub enum State {
     /// Stopped on request.
     Paused,
     /// Stopped by an error; `resume` tries again.
-    Failed(String),
+    Failed(EngineError),
     /// Gone from the engine.
     Removed,
 }
@@ -57,6 +59,29 @@ pub struct Status {
     pub up_rate: u64,
     /// The connections.
     pub peers: Vec<PeerStatus>,
+}
+
+impl Status {
+    /// A torrent of which nothing is known yet.
+    pub(super) fn new(info: &Info) -> Self {
+        let total = info.geometry().pieces();
+        Self {
+            info_hash: info.info_hash(),
+            name: info.name().to_owned(),
+            state: State::Checking { done: 0, total },
+            verified: 0,
+            durable: 0,
+            total,
+            bytes: info.geometry().total(),
+            bytes_verified: 0,
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            down_rate: 0,
+            up_rate: 0,
+            peers: Vec::new(),
+        }
+    }
 }
 
 /// A snapshot of one connection.

@@ -138,11 +138,13 @@ impl DropReason {
 }
 
 /// What proved that a peer lied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BanReason {
     /// It alone sent all of a piece whose hash did not match.
+    #[error("it sent all of piece {0}, which is not what the metainfo says")]
     WholePiece(PieceIndex),
     /// Its blocks of this piece differ from those of the copy whose hash matched.
+    #[error("blocks that it sent of piece {0} differ from those of the good copy")]
     Blocks(PieceIndex),
 }
 

@@ -65,6 +65,8 @@ pub(super) struct AddressBook {
 
 /// Failed tries after which an address that is not the user's rests.
 const TRIES: u32 = 6;
+/// Endpoints banned at one IP address that honest peers share before all of it is: a liar could hide behind a friend for ever.
+const SHARED_BANS: usize = 4;
 /// How long it rests before hearing of it again brings it back.
 const REST: Duration = Duration::from_secs(1_800);
 
@@ -191,7 +193,7 @@ impl AddressBook {
     /// Never again. `shared`: others use the same IP address, so that only this endpoint and id are banned.
     pub(super) fn ban(&mut self, liar: &Suspect, shared: bool) {
         let ip = liar.addr.ip().to_canonical();
-        if shared || ip.is_loopback() {
+        if ip.is_loopback() || (shared && self.liars_at(ip) < SHARED_BANS) {
             self.add_ban(Ban::Id(liar.id));
             for addr in [Some(liar.addr), liar.listen].into_iter().flatten() {
                 self.add_ban(Ban::Endpoint(addr));
@@ -222,6 +224,12 @@ impl AddressBook {
             failures: entry.failures,
             connected: entry.state == State::Connected,
         })
+    }
+
+    /// Liars known by endpoint at this IP address.
+    fn liars_at(&self, ip: IpAddr) -> usize {
+        let at = |ban: &&Ban| matches!(ban, Ban::Endpoint(addr) if addr.ip().to_canonical() == ip);
+        self.bans.iter().filter(at).count()
     }
 
     fn add_ban(&mut self, ban: Ban) {
@@ -420,6 +428,18 @@ mod tests {
         let other = ([127, 0, 0, 1], 6).into();
         assert!(!book.is_banned(other, Some(PeerId([8; 20]))));
         assert!(book.is_banned(other, Some(PeerId([7; 20]))));
+    }
+
+    #[test]
+    fn an_ip_that_brings_ever_more_liars_is_banned_though_others_share_it() {
+        let mut book = AddressBook::new(vec![]);
+        let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        for port in 1..=4 {
+            book.ban(&liar(at(port)), true);
+            assert!(!book.is_banned(at(9), None));
+        }
+        book.ban(&liar(at(5)), true);
+        assert!(book.is_banned(at(9), None));
     }
 
     #[test]

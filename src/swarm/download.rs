@@ -92,6 +92,9 @@ impl Swarm {
                 self.recount_wanted(piece, false);
             }
         }
+        // Once complete nobody was fed any more; some of these peers may have what is missing now.
+        let hungry = self.peers.iter().filter(|(_, peer)| peer.hungry > 0);
+        self.starved.extend(hungry.map(|(key, _)| key));
         self.freed = true;
         self.settle(now);
     }

@@ -73,22 +73,13 @@ impl Swarm {
         if peer.choking && peer.allowed.is_empty() {
             return None;
         }
-        if let Some(piece) = self.evidence(key).or_else(|| self.unfinished(key)) {
-            let most = self.run_len(key, piece);
-            return self
-                .pieces
-                .free_run(piece, most)
-                .map(|blocks| (piece, blocks));
-        }
-        if let Some(piece) = self.fresh(key) {
-            self.begin(piece);
-            let most = self.run_len(key, piece);
-            return self
-                .pieces
-                .free_run(piece, most)
-                .map(|blocks| (piece, blocks));
-        }
-        self.late(now, key)
+        let Some(piece) = self.evidence(key).or_else(|| self.next_piece(key)) else {
+            return self.late(now, key);
+        };
+        self.begin(piece);
+        let most = self.run_len(key, piece);
+        let blocks = self.pieces.free_run(piece, most)?;
+        Some((piece, blocks))
     }
 
     fn grant(&mut self, now: Instant, key: PeerKey, piece: PieceIndex, blocks: Range<u32>) {
@@ -155,6 +146,22 @@ impl Swarm {
         !self.blame.suspects(piece, key) || !self.peers.iter().any(|(k, p)| clean(k, p))
     }
 
+    /// The piece under way to continue with this peer, or the one to begin. A piece under way goes first, unless others can
+    /// continue it and this peer has a rarer one: the upload of a lone seed is for what only the seed has.
+    fn next_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let unfinished = self.unfinished(key);
+        let Some(piece) = unfinished else {
+            return self.fresh(key);
+        };
+        let copies = self.availability.count(piece);
+        if copies < 2 || self.pieces.open().len() > self.peers.staying() {
+            return unfinished;
+        }
+        let rarer = self.fresh(key);
+        let rarer = rarer.filter(|&fresh| self.availability.count(fresh) < copies);
+        rarer.or(unfinished)
+    }
+
     /// The piece under way that this peer can continue and that is nearest to its end.
     fn unfinished(&self, key: PeerKey) -> Option<PieceIndex> {
         let peer = self.peers.get(key)?;
@@ -162,7 +169,7 @@ impl Swarm {
         let open = open.filter(|&p| peer.serves(p) && self.is_trusted_with(key, p));
         open.min_by_key(|&piece| {
             let free = self.pieces.partial(piece).map_or(0, Partial::free);
-            (free, self.availability.count(piece))
+            (self.availability.count(piece), free)
         })
     }
 

@@ -139,17 +139,22 @@ impl Swarm {
 
     /// Our set of verified pieces changed by `piece`.
     pub(super) fn recount_wanted(&mut self, piece: PieceIndex, verified: bool) {
-        for key in self.peers.keys() {
-            let Some(peer) = self.peers.get_mut(key) else {
+        let mut changed = Vec::new();
+        for (key, peer) in self.peers.iter_mut() {
+            if !peer.have.contains(piece) {
                 continue;
-            };
-            if peer.have.contains(piece) {
-                peer.wanted = match verified {
-                    true => peer.wanted - 1,
-                    false => peer.wanted + 1,
-                };
-                self.refresh_interest(key);
             }
+            if verified {
+                peer.wanted -= 1;
+            } else {
+                peer.wanted += 1;
+            }
+            if (peer.wanted > 0) != peer.our_interest {
+                changed.push(key);
+            }
+        }
+        for key in changed {
+            self.refresh_interest(key);
         }
     }
 

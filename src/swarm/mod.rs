@@ -187,6 +187,20 @@ impl Swarm {
         self.pieces.verified()
     }
 
+    /// Bytes of the pieces whose hash matched.
+    pub fn bytes_verified(&self) -> u64 {
+        let geometry = &self.config.geometry;
+        let verified = self.pieces.verified();
+        let whole = u64::from(verified.count()) * u64::from(geometry.piece_len());
+        // Only the last piece may be shorter.
+        let last = geometry
+            .all_pieces()
+            .next_back()
+            .filter(|&last| verified.contains(last));
+        let short = last.map_or(0, |last| geometry.piece_len() - geometry.len_of(last));
+        whole - u64::from(short)
+    }
+
     /// Pieces that survive a power cut.
     pub fn durable(&self) -> &Bitfield {
         self.pieces.durable()

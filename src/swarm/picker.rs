@@ -25,8 +25,13 @@ pub(super) fn rarest(
     if have.is_none() {
         return None;
     }
+    // Copies of seeds are counted apart, so what nobody else has lies in the first bucket.
+    let hopeless = usize::from(!have.is_all());
     let mut budget = SCAN_MAX;
-    for bucket in availability.buckets().iter().filter(|b| !b.is_empty()) {
+    for bucket in availability.buckets().iter().skip(hopeless) {
+        if bucket.is_empty() {
+            continue;
+        }
         let (before, after) = bucket.split_at(random.below(bucket.len()));
         for &piece in after.iter().chain(before).take(budget) {
             if have.contains(piece) {
@@ -145,6 +150,7 @@ mod tests {
     fn a_peer_without_anything_rare_is_served_from_a_sample() {
         let geometry = Geometry::new(50_000, 1).unwrap();
         let mut availability = Availability::new(geometry);
+        availability.add_all(&bits(&geometry, 0..50_000));
         let common = bits(&geometry, [49_999]);
         availability.add_all(&common);
         let have = Have::from(common);

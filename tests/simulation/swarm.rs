@@ -69,18 +69,20 @@ fn thirty_leechers_share_what_one_seed_gives() {
         // Everyone's upload together could do it in this time, if nobody ever waited.
         let ideal = 30 * total / (2 * MB + 30 * MB);
         assert!(took.as_secs() < 2 * ideal + 10, "{took:?}, ideal {ideal} s");
-        assert!(wasted_share(&world) < 0.01);
+        assert!(wasted_share(&world) < 0.015);
     }
 }
 
 #[test]
 fn large_pieces_are_shared_between_slow_peers() {
-    let mut world = world(12, 256, 4);
+    let mut world = world(64, 256, 4);
     world.add(true, MB, None);
     for _ in 0..10 {
         world.add(false, MB / 2, None);
     }
-    run(&mut world, "4 MiB pieces", 900);
+    let took = run(&mut world, "4 MiB pieces", 900);
+    let ideal = 10 * world.geometry.total() / (MB + 10 * MB / 2);
+    assert!(took.as_secs() < ideal * 5 / 4, "{took:?}, ideal {ideal} s");
     assert!(wasted_share(&world) < 0.02);
 }
 

@@ -176,6 +176,7 @@ impl Model {
                     assert_eq!(data, super::payload(&self.geometry, range));
                     self.delivered += data.len() as u64;
                     self.came_back(range);
+                    self.session.recycle(data);
                 }
                 Event::Returned(range) => self.came_back(range),
                 Event::Wasted(bytes) => self.wasted += u64::from(bytes),

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::base::limits::{REQUEST_OVERDUE, RUN_LEN_MAX};
+use crate::base::limits::{REQUEST_OVERDUE, RUN_LEN_MAX, SPARE_BUFFERS_MAX};
 use crate::base::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
 
 use super::event::Event;
@@ -75,6 +75,8 @@ pub(super) struct Requests {
     late: u32,
     /// The request whose travel is being timed.
     timed: Option<(BlockRange, Instant)>,
+    /// Empty buffers to be filled again.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Requests {
@@ -87,7 +89,25 @@ impl Requests {
             asked: 0,
             late: 0,
             timed: None,
+            spare: Vec::new(),
         }
+    }
+
+    /// Takes a buffer that a run was in, for another run. Connections that owe nothing keep none.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.open > 0
+            && self.spare.len() < SPARE_BUFFERS_MAX
+            && buffer.capacity() <= RUN_LEN_MAX as usize
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Buffers kept for later runs.
+    #[cfg(test)]
+    pub(super) fn spares(&self) -> usize {
+        self.spare.len()
     }
 
     /// Blocks granted that have not come back.
@@ -147,6 +167,10 @@ impl Requests {
             self.late -= 1;
         }
         self.open -= 1;
+        if grant.data.capacity() == 0 {
+            grant.data = self.spare.pop().unwrap_or_default();
+            grant.data.reserve_exact(grant.range.len() as usize);
+        }
         grant.store(index, data);
         let whole = grant.open == 0;
         if at > 0 {
@@ -225,6 +249,7 @@ impl Requests {
             self.lose(last, events, |_, _| true);
         }
         self.unqueue(events, Some);
+        self.spare = Vec::new();
     }
 
     /// Returns what was not requested yet, but for the pieces that `keep` names.
@@ -292,6 +317,9 @@ impl Requests {
 
     /// Hands over what came of a grant that has nothing open.
     fn finish(&mut self, at: usize, events: &mut VecDeque<Event>) {
+        if self.open == 0 {
+            self.spare = Vec::new();
+        }
         let Some(grant) = self.active.remove(at) else {
             return;
         };
@@ -371,9 +399,6 @@ impl Grant {
 
     /// Copies a block into its place. Blocks that come in order are appended, without zeroing their place first.
     fn store(&mut self, index: usize, data: &[u8]) {
-        if self.data.capacity() == 0 {
-            self.data.reserve_exact(self.range.len() as usize);
-        }
         let at = index * BLOCK_LEN as usize;
         if self.data.len() <= at {
             self.data.resize(at, 0);

@@ -69,7 +69,7 @@ struct Remote {
 
 /// One connection. In the order of use:
 ///
-/// - in: [`receive`](Self::receive), [`wanted`](Self::wanted);
+/// - in: [`receive`](Self::receive), [`wanted`](Self::wanted), [`recycle`](Self::recycle);
 /// - orders: [`grant`](Self::grant), [`revoke`](Self::revoke), [`set_choke`](Self::set_choke),
 ///   [`set_interest`](Self::set_interest), [`announce_have`](Self::announce_have), [`retract`](Self::retract),
 ///   [`set_upload_only`](Self::set_upload_only), [`announce_dht_port`](Self::announce_dht_port), [`close`](Self::close);
@@ -261,6 +261,12 @@ impl Session {
         self.closed = true;
         self.requests.return_all(&mut self.events);
         self.uploads.clear();
+    }
+
+    /// Gives the buffer of an [`Event::Run`] back once its bytes are where they belong. Optional, and worth much: fresh
+    /// memory costs more than the copy into it.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.requests.recycle(buffer);
     }
 
     /// Messages to write next. Blocks may go between the calls, but a message must not be torn apart by one: a block

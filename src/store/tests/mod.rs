@@ -64,6 +64,7 @@ fn everything_put_is_there_after_a_restart() {
         uploaded: u64::MAX,
     };
     let commit = Commit {
+        clean: false,
         durable: vec![0, 1, 4_095, 4_096, PIECES - 1],
         identities: vec![(0, identity(1)), (20, identity(2)), (44, identity(3))],
         finished: false,

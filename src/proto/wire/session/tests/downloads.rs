@@ -245,3 +245,33 @@ fn a_request_that_later_ones_overtook_is_given_up() {
     assert_eq!(session.requests.open(), 1);
     assert!(session.next_deadline().unwrap() > later);
 }
+
+#[test]
+fn a_buffer_given_back_is_filled_again() {
+    let now = Instant::now();
+    let mut session = unchoked(now, true);
+    let mut places = Vec::new();
+    session.grant(now, run(9, 0..1));
+    for piece in 0..3 {
+        session.grant(now, run(piece, 0..2));
+        send_block(&mut session, now, piece, 1);
+        send_block(&mut session, now, piece, 0);
+        for event in events(&mut session) {
+            if let Event::Run { range, data } = event {
+                assert_eq!(
+                    run_event(range),
+                    Event::Run {
+                        range,
+                        data: data.clone()
+                    }
+                );
+                places.push(data.as_ptr());
+                session.recycle(data);
+            }
+        }
+    }
+    assert_eq!(places, [places[0]; 3]);
+    // An idle connection keeps none.
+    session.close();
+    assert_eq!(session.requests.spares(), 0);
+}

@@ -1,0 +1,424 @@
+//! A torrent while it transfers: one task that owns the [`Swarm`] and every effect it has.
+//!
+//! The loop takes in what happened (reports of connections, finished jobs, orders, the passing of time), lets the swarm
+//! decide, and carries out what it decided (`perform.rs`, `commit.rs`). It never waits for a disk or a peer: work runs as
+//! jobs, orders to connections are posted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use super::commit::Committed;
+use super::config::{AddTorrent, Goal};
+use super::discovery::{Answer, Counts, Discovery};
+use super::error::EngineError;
+use super::events::{Event, Hex};
+use super::links::Links;
+use super::perform::Dialled;
+use super::prepare::Prepared;
+use super::resources::Resources;
+use super::status::{State, Status};
+use super::torrent::Order;
+use crate::base::limits::{PEERS_PER_TORRENT, TORRENT_QUEUE};
+use crate::base::{BlockRange, PieceIndex, SharedBitfield};
+use crate::disk::Checkpoint;
+use crate::disk::{Checked, DiskError, Payload};
+use crate::format::metainfo::Info;
+use crate::net::peer::Report;
+use crate::store::{KnownPeer, Note, Totals};
+use crate::swarm::{Config as SwarmConfig, PeerKey, Source, Start, Swarm};
+
+/// Requests of one peer that we serve at once, and so the connections that are unchoked.
+const UPLOAD_SLOTS: usize = 8;
+/// How often the published status is renewed while something moves.
+const TICK: Duration = Duration::from_millis(250);
+/// How often known peers are saved.
+const SAVE_PEERS: Duration = Duration::from_secs(60);
+/// Reports taken in before the swarm's decisions are carried out.
+const REPORTS_AT_ONCE: usize = 256;
+
+/// Why a torrent stopped transferring, and who waits to hear of it.
+pub(super) enum Ending {
+    Paused(oneshot::Sender<()>),
+    Stopped(Option<oneshot::Sender<()>>),
+    Failed(EngineError),
+}
+
+/// A job that touches disk or store; each is seen through to its end.
+pub(super) enum Done {
+    Checked {
+        piece: PieceIndex,
+        result: Result<Checked, DiskError>,
+    },
+    Written {
+        range: BlockRange,
+        result: Result<(), DiskError>,
+    },
+    Committed(Result<Committed, EngineError>),
+    Noted,
+}
+
+/// A job that talks to the network; all are dropped when the torrent stops.
+pub(super) enum Called {
+    Dialled(Dialled),
+    Announced(Answer),
+}
+
+/// A torrent that transfers.
+pub(super) struct Active<'a> {
+    pub(super) resources: Arc<Resources>,
+    pub(super) torrent: &'a AddTorrent,
+    pub(super) info: Arc<Info>,
+    pub(super) payload: Payload,
+    pub(super) swarm: Swarm,
+    pub(super) links: Links,
+    /// What connections may upload.
+    pub(super) served: Arc<SharedBitfield>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) discovery: Discovery,
+    pub(super) reports: mpsc::Receiver<(PeerKey, Report)>,
+    pub(super) reporter: mpsc::Sender<(PeerKey, Report)>,
+    pub(super) jobs: JoinSet<Done>,
+    pub(super) calls: JoinSet<Called>,
+    pub(super) status: &'a watch::Sender<Status>,
+    /// Verified since the last round, to be announced and noted together.
+    pub(super) haves: Vec<PieceIndex>,
+    pub(super) notes: Vec<Note>,
+    /// Peers that could take more, while too much waits to become durable.
+    pub(super) held: Vec<(PeerKey, u32)>,
+    /// The torrent is whole and the store knows it.
+    pub(super) finished: bool,
+    pub(super) committing: bool,
+    pub(super) stopping: bool,
+    pub(super) started: Instant,
+    pub(super) before: Totals,
+    tick_at: Instant,
+    progress_at: Instant,
+    save_peers_at: Instant,
+    last_moved: u64,
+}
+
+impl<'a> Active<'a> {
+    pub(super) fn new(
+        resources: Arc<Resources>,
+        torrent: &'a AddTorrent,
+        prepared: Prepared,
+        status: &'a watch::Sender<Status>,
+    ) -> Self {
+        let now = Instant::now();
+        let info = Arc::clone(&torrent.metainfo.info);
+        let (reporter, reports) = mpsc::channel(TORRENT_QUEUE);
+        let seed = rand::random();
+        let config = SwarmConfig {
+            geometry: *info.geometry(),
+            seed,
+            max_peers: PEERS_PER_TORRENT,
+            upload_slots: UPLOAD_SLOTS,
+            id: resources.peer_id,
+            own: Vec::new(),
+        };
+        let finished = prepared.durable.is_full();
+        let served = Arc::new(SharedBitfield::new(&prepared.verified));
+        let start = Start {
+            verified: prepared.verified,
+            durable: prepared.durable,
+            partial: prepared.partial,
+        };
+        let tiers = torrent.metainfo.announce.clone();
+        Self {
+            discovery: Discovery::new(
+                now,
+                tiers,
+                seed,
+                info.info_hash(),
+                resources.peer_id,
+                resources.port,
+            ),
+            swarm: Swarm::new(now, config, start),
+            checkpoint: Checkpoint::new(now),
+            payload: prepared.payload,
+            links: Links::default(),
+            jobs: JoinSet::new(),
+            calls: JoinSet::new(),
+            haves: Vec::new(),
+            notes: Vec::new(),
+            held: Vec::new(),
+            committing: false,
+            stopping: false,
+            started: now,
+            before: prepared.totals,
+            tick_at: now,
+            progress_at: now,
+            save_peers_at: now + SAVE_PEERS,
+            last_moved: 0,
+            resources,
+            torrent,
+            info,
+            served,
+            reports,
+            reporter,
+            status,
+            finished,
+        }
+    }
+
+    /// Transfers until told otherwise or until something fails, and then winds down in order.
+    pub(super) async fn run(mut self, orders: &mut mpsc::Receiver<Order>) -> Ending {
+        self.greet().await;
+        let ending = self.transfer(orders).await;
+        match self.wind_down(&ending).await {
+            Err(error) if !matches!(ending, Ending::Failed(_)) => Ending::Failed(error),
+            _ => ending,
+        }
+    }
+
+    /// First of all: the peers that are known already, and how the torrent stands.
+    async fn greet(&mut self) {
+        let now = Instant::now();
+        self.swarm
+            .on_addresses(now, Source::User, &self.torrent.peers);
+        let known = self.resources.store.peers(self.info.info_hash()).await;
+        let known: Vec<_> = known.iter().map(|peer| peer.addr).collect();
+        self.swarm.on_addresses(now, Source::Stored, &known);
+        let state = if self.finished {
+            State::Seeding
+        } else {
+            State::Downloading
+        };
+        self.publish(now);
+        self.status.send_modify(|status| status.state = state);
+        if self.finished && self.torrent.goal == Goal::Download {
+            self.tell_complete();
+        }
+    }
+
+    async fn transfer(&mut self, orders: &mut mpsc::Receiver<Order>) -> Ending {
+        loop {
+            let now = Instant::now();
+            self.perform_all(now);
+            self.commit_if_due(now);
+            self.announce_if_due(now);
+            let deadline = self.next_deadline(now);
+            let result = tokio::select! {
+                order = orders.recv() => match self.obey(order) {
+                    Some(ending) => return ending,
+                    None => Ok(()),
+                },
+                Some((key, report)) = self.reports.recv() => {
+                    self.take_in(key, report);
+                    Ok(())
+                }
+                Some(done) = self.jobs.join_next() => self.job_done(done).await,
+                Some(called) = self.calls.join_next() => self.call_done(called),
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    self.timeout(Instant::now());
+                    Ok(())
+                }
+            };
+            if let Err(error) = result {
+                return Ending::Failed(error);
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Option<Order>) -> Option<Ending> {
+        match order {
+            Some(Order::Incoming(incoming)) => self.welcome(incoming),
+            Some(Order::Peers(peers)) => {
+                self.swarm
+                    .on_addresses(Instant::now(), Source::User, &peers)
+            }
+            Some(Order::Resume(done)) => drop(done.send(())),
+            Some(Order::Pause(done)) => return Some(Ending::Paused(done)),
+            Some(Order::Stop(done)) => return Some(Ending::Stopped(Some(done))),
+            None => return Some(Ending::Stopped(None)),
+        }
+        None
+    }
+
+    /// Takes in one report and those that wait behind it.
+    pub(super) fn take_in(&mut self, key: PeerKey, report: Report) {
+        self.on_report(key, report);
+        for _ in 1..REPORTS_AT_ONCE {
+            let Ok((key, report)) = self.reports.try_recv() else {
+                return;
+            };
+            self.on_report(key, report);
+        }
+    }
+
+    /// Takes in a finished job.
+    pub(super) async fn job_done(
+        &mut self,
+        done: Result<Done, JoinError>,
+    ) -> Result<(), EngineError> {
+        let now = Instant::now();
+        match done.map_err(defect)? {
+            Done::Checked { piece, result } => self.swarm.on_checked(now, piece, outcome(result?)),
+            Done::Written { range, result } => {
+                result?;
+                self.notes.push(Note::Blocks {
+                    piece: range.piece().get(),
+                    blocks: range.blocks(),
+                });
+                self.swarm.on_written(now, range);
+            }
+            Done::Committed(Ok(committed)) => self.on_committed(now, committed).await?,
+            Done::Committed(Err(error)) => return Err(self.give_up(error).await),
+            Done::Noted => {}
+        }
+        Ok(())
+    }
+
+    fn call_done(&mut self, called: Result<Called, JoinError>) -> Result<(), EngineError> {
+        match called.map_err(defect)? {
+            Called::Dialled(dialled) => self.on_dialled(dialled),
+            Called::Announced(answer) => self.on_announced(answer),
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let idle = now + Duration::from_secs(60);
+        let tick = (!self.links.is_empty()).then_some(self.tick_at);
+        [
+            self.swarm.next_deadline(),
+            self.discovery.next_deadline(),
+            self.checkpoint.next_deadline().filter(|_| !self.committing),
+            tick,
+            Some(self.save_peers_at),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(idle, Instant::min)
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        self.swarm.handle_timeout(now);
+        if now >= self.tick_at {
+            self.tick_at = now + TICK;
+            self.publish(now);
+        }
+        if now >= self.save_peers_at {
+            self.save_peers_at = now + SAVE_PEERS;
+            self.save_peers();
+        }
+    }
+
+    fn announce_if_due(&mut self, now: Instant) {
+        while let Some(announce) = self.discovery.poll(now) {
+            let url = self.discovery.url(&announce, self.counts());
+            self.calls.spawn(async move {
+                Called::Announced(super::discovery::carry_out(announce, url).await)
+            });
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let tally = self.swarm.tally(Instant::now());
+        Counts {
+            uploaded: tally.uploaded,
+            downloaded: tally.downloaded,
+            left: self.bytes_left(),
+        }
+    }
+
+    fn bytes_left(&self) -> u64 {
+        self.info.geometry().total() - self.swarm.bytes_verified()
+    }
+
+    fn on_announced(&mut self, answer: Answer) {
+        let now = Instant::now();
+        match self.discovery.answered(now, answer) {
+            Ok(peers) => self.swarm.on_addresses(now, Source::Tracker, &peers),
+            Err(message) => self.resources.tell(Event::Warning {
+                info_hash: Some(Hex(self.info.info_hash())),
+                kind: "tracker",
+                message,
+            }),
+        }
+    }
+
+    /// Known peers go to the store as a set; losing one batch costs nothing.
+    pub(super) fn save_peers(&mut self) {
+        let peers = self.known_peers();
+        if peers.is_empty() {
+            return;
+        }
+        let resources = Arc::clone(&self.resources);
+        let info_hash = self.info.info_hash();
+        self.jobs.spawn(async move {
+            if let Err(error) = resources.store.put_peers(info_hash, peers).await {
+                tracing::warn!(%error, "known peers could not be saved");
+            }
+            Done::Noted
+        });
+    }
+
+    fn known_peers(&self) -> Vec<KnownPeer> {
+        let last_seen = jiff::Timestamp::now().as_second();
+        let known = self
+            .swarm
+            .addresses()
+            .filter(|known| known.connected || known.successes > 0);
+        known
+            .map(|known| KnownPeer {
+                addr: known.addr,
+                last_seen,
+                failures: known.failures.min(255) as u8,
+            })
+            .collect()
+    }
+
+    /// Makes the status that others see true again.
+    pub(super) fn publish(&mut self, now: Instant) {
+        let tally = self.swarm.tally(Instant::now());
+        let peers: Vec<_> = self.peer_statuses(now);
+        let (down_rate, up_rate) = (
+            peers.iter().map(|p| p.down_rate).sum(),
+            peers.iter().map(|p| p.up_rate).sum(),
+        );
+        let bytes_verified = self.swarm.bytes_verified();
+        self.status.send_modify(|status| {
+            status.verified = self.swarm.verified().count();
+            status.durable = self.swarm.durable().count();
+            status.bytes_verified = bytes_verified;
+            status.downloaded = tally.downloaded;
+            status.uploaded = tally.uploaded;
+            status.wasted = tally.wasted;
+            status.down_rate = down_rate;
+            status.up_rate = up_rate;
+            status.peers = peers;
+        });
+        let moved = tally.downloaded + tally.uploaded;
+        if now >= self.progress_at && moved != self.last_moved {
+            self.progress_at = now + Duration::from_secs(1);
+            self.last_moved = moved;
+            self.resources.tell(Event::Progress {
+                info_hash: Hex(self.info.info_hash()),
+                verified: self.swarm.verified().count(),
+                total: self.info.geometry().pieces(),
+                down_rate,
+                up_rate,
+                peers: self.links.len(),
+            });
+        }
+    }
+}
+
+/// What the swarm makes of a hash.
+fn outcome(checked: Checked) -> crate::swarm::Checked {
+    match checked {
+        Checked::Good { digests } => crate::swarm::Checked::Good { digests },
+        Checked::Bad { digests } => crate::swarm::Checked::Bad { digests },
+    }
+}
+
+pub(super) fn defect(error: JoinError) -> EngineError {
+    EngineError::Defect(error.to_string())
+}
+
+/// A run's share of the byte budget, held until the run is stored.
+pub(super) type Share = Option<OwnedSemaphorePermit>;

@@ -1,0 +1,163 @@
+//! What the engine could not do, in words for a person and a kind for a program.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::base::InfoHash;
+use crate::disk::DiskError;
+use crate::store::StoreError;
+
+/// Why the engine cannot do what was asked. `Display` is one clear line that says what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A file of the payload is in the way, cannot be had, or failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The state folder is in use, damaged or failed.
+    #[error("{0}")]
+    Store(Arc<StoreError>),
+    /// The address for incoming connections cannot be bound.
+    #[error(
+        "cannot listen at {addr}: {reason}; choose another with --tcp-listen, or port 0 for any"
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The torrent runs already.
+    #[error("{0} was added already")]
+    AlreadyAdded(InfoHash),
+    /// No such torrent runs.
+    #[error("{0} is not among the torrents of this engine")]
+    NotAdded(InfoHash),
+    /// A file that earlier runs filled is gone; it is not made anew unasked.
+    #[error(
+        "{path} is missing: mount its disk or bring it back, or let go of it with `seedbank state forget {info_hash}`"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Its torrent.
+        info_hash: InfoHash,
+    },
+    /// A file has the right length and none of the right content.
+    #[error("{path} exists and is not this torrent's: move it away, or choose another --dest")]
+    NotThisTorrent {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A payload to share is not whole.
+    #[error("{path}: {bad} of {total} pieces are missing or damaged; `seedbank get` fetches them")]
+    Incomplete {
+        /// The payload.
+        path: PathBuf,
+        /// Pieces that are not good.
+        bad: u32,
+        /// Pieces of the torrent.
+        total: u32,
+    },
+    /// Every piece matched, but the whole does not match the BLAKE3 digest of the metainfo.
+    #[error(
+        "{path}: every piece is good but the BLAKE3 digest is not what the metainfo says: one of the two is wrong"
+    )]
+    Digest {
+        /// The payload.
+        path: PathBuf,
+    },
+    /// The torrent was removed, or the engine shut down, before what was waited for came about.
+    #[error("stopped before the download was complete; the same command goes on with it")]
+    Stopped,
+    /// A defect of ours: a task of the engine died. What is on disk stays true.
+    #[error("internal error: {0}; the same command goes on where it was")]
+    Defect(String),
+}
+
+/// Kinds of trouble, as far as a caller has to tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Another process uses the state folder or the output.
+    InUse,
+    /// The address cannot be bound.
+    Listen,
+    /// Something named does not exist: a payload to seed, a folder.
+    NotFound,
+    /// The disk is full.
+    DiskFull,
+    /// A file is in the way that is not this torrent's.
+    FileExists,
+    /// A file cannot be opened.
+    CannotOpen,
+    /// A file or folder cannot be created.
+    CannotCreate,
+    /// Reading, writing or syncing failed.
+    Io,
+    /// The payload to seed is incomplete or damaged.
+    HashCheck,
+    /// The torrent was added already or is not there.
+    Usage,
+    /// The state folder is damaged or of a newer version.
+    State,
+    /// It ended before it was done, and can go on.
+    Unfinished,
+    /// A defect of ours.
+    Defect,
+}
+
+impl EngineError {
+    /// What kind of trouble it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Disk(error) => disk_kind(error),
+            Self::Store(error) => store_kind(error),
+            Self::Listen { .. } => ErrorKind::Listen,
+            Self::AlreadyAdded(_) | Self::NotAdded(_) => ErrorKind::Usage,
+            Self::Missing { .. } => ErrorKind::NotFound,
+            Self::NotThisTorrent { .. } => ErrorKind::FileExists,
+            Self::Incomplete { .. } | Self::Digest { .. } => ErrorKind::HashCheck,
+            Self::Stopped => ErrorKind::Unfinished,
+            Self::Defect(_) => ErrorKind::Defect,
+        }
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+fn disk_kind(error: &DiskError) -> ErrorKind {
+    match error {
+        DiskError::NotFound { .. } => ErrorKind::NotFound,
+        DiskError::CannotOpen { .. } | DiskError::Outside { .. } | DiskError::NotUtf8 { .. } => {
+            ErrorKind::CannotOpen
+        }
+        DiskError::CannotCreate { .. } | DiskError::Layout { .. } => ErrorKind::CannotCreate,
+        DiskError::Full { .. } => ErrorKind::DiskFull,
+        DiskError::NotOurs { .. } => ErrorKind::FileExists,
+        DiskError::InUse { .. } => ErrorKind::InUse,
+        DiskError::ReadOnly { .. }
+        | DiskError::Vanished { .. }
+        | DiskError::Poisoned { .. }
+        | DiskError::Io { .. } => ErrorKind::Io,
+        DiskError::Stopped => ErrorKind::Defect,
+    }
+}
+
+fn store_kind(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::InUse { .. } => ErrorKind::InUse,
+        StoreError::Missing { .. } => ErrorKind::NotFound,
+        StoreError::CannotCreate { .. } => ErrorKind::CannotCreate,
+        StoreError::Io { .. } => ErrorKind::Io,
+        StoreError::Full { .. } => ErrorKind::DiskFull,
+        StoreError::Newer { .. } | StoreError::Damaged { .. } => ErrorKind::State,
+        StoreError::NotLoaded { .. } | StoreError::OutOfBounds { .. } | StoreError::Closed => {
+            ErrorKind::Defect
+        }
+        StoreError::TooLarge { .. } => ErrorKind::Usage,
+    }
+}

@@ -1,0 +1,68 @@
+//! What all torrents of an engine share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, broadcast};
+
+use super::config::{Config, IoMode};
+use super::events::Event;
+use crate::base::PeerId;
+use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, WRITE_BUDGET};
+use crate::disk::{Disk, WritePath};
+use crate::net::throttle::Throttle;
+use crate::store::Store;
+
+/// Handles to what is shared; each is cheap to use from many tasks at once.
+#[derive(Debug)]
+pub(super) struct Resources {
+    pub(super) peer_id: PeerId,
+    /// The port where peers reach us, told to peers and trackers.
+    pub(super) port: Option<u16>,
+    pub(super) store: Store,
+    pub(super) disk: Disk,
+    pub(super) write_path: WritePath,
+    /// Payload bytes received and not yet stored.
+    pub(super) budget: Arc<Semaphore>,
+    /// Connections that may still be made.
+    pub(super) connections: Arc<Semaphore>,
+    /// Connections that may be under way.
+    pub(super) dials: Arc<Semaphore>,
+    pub(super) up: Arc<Throttle>,
+    pub(super) down: Arc<Throttle>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Resources {
+    pub(super) fn new(config: &Config, port: Option<u16>, store: Store, peer_id: PeerId) -> Self {
+        let now = Instant::now();
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            peer_id,
+            port,
+            store,
+            disk: Disk::new(cores.clamp(2, 8)),
+            write_path: match config.io {
+                IoMode::Auto => WritePath::Auto,
+                IoMode::Mmap => WritePath::Mmap,
+                IoMode::Pwrite => WritePath::Pwrite,
+            },
+            budget: Arc::new(Semaphore::new(WRITE_BUDGET)),
+            connections: Arc::new(Semaphore::new(PEERS_TOTAL)),
+            dials: Arc::new(Semaphore::new(DIALS_MAX)),
+            up: Arc::new(Throttle::new(now, config.max_up)),
+            down: Arc::new(Throttle::new(now, config.max_down)),
+            events: broadcast::Sender::new(EVENT_QUEUE),
+        }
+    }
+
+    /// Tells whoever listens.
+    pub(super) fn tell(&self, event: Event) {
+        // An error only means that nobody listens.
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}

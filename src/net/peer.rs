@@ -1,0 +1,524 @@
+//! One task per connection: it moves bytes between a socket and a [`Session`], and words between the session and the
+//! torrent's task. It decides nothing.
+//!
+//! What a peer sends is paid for from a shared byte budget before it is handed on, so a disk that falls behind makes every
+//! connection stop reading, and TCP slows the senders down.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::throttle::Throttle;
+use crate::base::{BlockRange, PieceIndex};
+use crate::proto::wire::{Event, Session, Tally, WireError};
+use crate::swarm::PeerKey;
+
+/// The read buffer of a fresh connection, in bytes; it doubles while reads fill it.
+const BUFFER_MIN: usize = 16 << 10;
+/// The read buffer of a fast connection, in bytes: larger ones fall out of the second-level cache.
+const BUFFER_MAX: usize = 256 << 10;
+/// Most payload that is read from disk for one peer at once, in bytes.
+const BATCH_MAX: usize = 256 << 10;
+/// What goes before the bytes of a block: length, message id, piece and offset (BEP 3).
+const PIECE_HEADER_LEN: usize = 13;
+/// A batch is no more than this much time's worth, so that small messages need not wait long behind it.
+const BATCH_TIME: Duration = Duration::from_millis(250);
+
+/// An order from the torrent's task.
+#[derive(Debug)]
+pub enum Command {
+    /// Fetch these blocks.
+    Grant(BlockRange),
+    /// Do not fetch these blocks after all.
+    Revoke(BlockRange),
+    /// Refuse the peer's requests, or take them.
+    Choke(bool),
+    /// Tell the peer whether it has what we want.
+    Interest(bool),
+    /// These pieces are verified.
+    Have(Arc<[PieceIndex]>),
+    /// We want nothing any more.
+    UploadOnly,
+    /// Hang up.
+    Close(String),
+}
+
+/// What a connection tells the torrent's task.
+#[derive(Debug)]
+pub enum Report {
+    /// The session says so. A run of blocks comes with its share of the byte budget, to be held until it is stored.
+    Event(Event, Option<OwnedSemaphorePermit>),
+    /// Payload bytes of this piece went out.
+    Uploaded(PieceIndex, u32),
+    /// Rates and totals, now and then.
+    Tally(Tally),
+    /// The connection is ending: what it holds follows, and nothing more should be asked of it.
+    Closing,
+    /// The connection is over; nothing follows.
+    Gone {
+        /// Why, for people.
+        reason: String,
+        /// Whether the peer broke the protocol.
+        violation: bool,
+        /// Its final counts.
+        tally: Tally,
+    },
+}
+
+/// Where the bytes of uploads come from.
+pub trait BlockSource: Clone + Send + Sync + 'static {
+    /// The bytes of `ranges`, one after the other; `None` if they cannot be read.
+    fn read(&self, ranges: Vec<BlockRange>) -> impl Future<Output = Option<Vec<u8>>> + Send;
+}
+
+/// What a connection is tied to.
+#[derive(Debug)]
+pub struct Ties<S> {
+    /// How the torrent's task calls this peer.
+    pub key: PeerKey,
+    /// Orders come from here; when it closes, the connection ends.
+    pub commands: mpsc::Receiver<Command>,
+    /// Reports go there.
+    pub reports: mpsc::Sender<(PeerKey, Report)>,
+    /// Payload to send.
+    pub source: S,
+    /// Bytes received and not yet stored, over all torrents.
+    pub budget: Arc<Semaphore>,
+    /// The limit on what goes out.
+    pub up: Arc<Throttle>,
+    /// The limit on what comes in.
+    pub down: Arc<Throttle>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Gone {
+    #[error("the peer hung up")]
+    HungUp,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Violation(#[from] WireError),
+    #[error("{0}")]
+    Ordered(String),
+    #[error("the torrent stopped")]
+    Orphaned,
+}
+
+/// Runs a connection that has passed the handshake until it ends, then surrenders what it holds and reports that it is gone.
+pub async fn run<S: BlockSource>(stream: TcpStream, session: Session, ties: Ties<S>) {
+    let (reader, writer) = stream.into_split();
+    let now = Instant::now();
+    let connection = Connection {
+        session,
+        ties,
+        reader,
+        writer,
+        inbox: Inbox::new(),
+        read_at: now,
+        reading: None,
+        batch: None,
+        tally_at: now,
+    };
+    connection.run().await;
+}
+
+type Reading = Pin<Box<dyn Future<Output = (Vec<BlockRange>, Option<Vec<u8>>)> + Send>>;
+
+struct Connection<S> {
+    session: Session,
+    ties: Ties<S>,
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    inbox: Inbox,
+    /// The rate limit lets us read again.
+    read_at: Instant,
+    /// Payload on its way from the disk.
+    reading: Option<Reading>,
+    /// Payload on its way to the socket.
+    batch: Option<Batch>,
+    tally_at: Instant,
+}
+
+impl<S: BlockSource> Connection<S> {
+    async fn run(mut self) {
+        let Err(gone) = self.serve().await;
+        self.session.close();
+        // If the torrent's task is gone as well, nobody is left to tell.
+        let _ = self.report(Report::Closing).await;
+        let _ = self.deliver().await;
+        let report = Report::Gone {
+            reason: gone.to_string(),
+            violation: matches!(gone, Gone::Violation(_)),
+            tally: self.session.tally(Instant::now()),
+        };
+        let _ = self.ties.reports.send((self.ties.key, report)).await;
+    }
+
+    async fn serve(&mut self) -> Result<Infallible, Gone> {
+        loop {
+            self.deliver().await?;
+            self.fetch_upload();
+            let now = Instant::now();
+            let deadline = self.next_deadline(now);
+            let may_read = now >= self.read_at;
+            let may_write = self.has_output(now);
+            tokio::select! {
+                command = self.ties.commands.recv() => self.obey_all(command)?,
+                ready = self.reader.readable(), if may_read => {
+                    ready?;
+                    self.receive()?;
+                }
+                ready = self.writer.writable(), if may_write => {
+                    ready?;
+                    self.transmit()?;
+                }
+                (ranges, data) = pending(&mut self.reading) => {
+                    self.reading = None;
+                    self.start_batch(ranges, data);
+                }
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    self.session.handle_timeout(Instant::now())?;
+                }
+            }
+        }
+    }
+
+    /// Hands on what the session has to say.
+    async fn deliver(&mut self) -> Result<(), Gone> {
+        let mut uploaded: Option<(PieceIndex, u32)> = None;
+        while let Some(event) = self.session.poll() {
+            match event {
+                Event::Uploaded(range) => match &mut uploaded {
+                    Some((piece, bytes)) if *piece == range.piece() => *bytes += range.len(),
+                    _ => {
+                        if let Some((piece, bytes)) = uploaded.replace((range.piece(), range.len()))
+                        {
+                            self.report(Report::Uploaded(piece, bytes)).await?;
+                        }
+                    }
+                },
+                Event::Run { ref data, .. } => {
+                    let share = u32::try_from(data.len()).expect("a run is at most RUN_LEN_MAX");
+                    let budget = Arc::clone(&self.ties.budget);
+                    let share = budget.acquire_many_owned(share).await;
+                    let share = share.map_err(|_| Gone::Orphaned)?;
+                    self.report(Report::Event(event, Some(share))).await?;
+                }
+                event => self.report(Report::Event(event, None)).await?,
+            }
+        }
+        if let Some((piece, bytes)) = uploaded {
+            self.report(Report::Uploaded(piece, bytes)).await?;
+        }
+        let now = Instant::now();
+        if now >= self.tally_at {
+            self.tally_at = now + Duration::from_secs(1);
+            let tally = self.session.tally(now);
+            self.report(Report::Tally(tally)).await?;
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self, report: Report) -> Result<(), Gone> {
+        let sent = self.ties.reports.send((self.ties.key, report)).await;
+        sent.map_err(|_| Gone::Orphaned)
+    }
+
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let session = self.session.next_deadline();
+        let read = (self.read_at > now).then_some(self.read_at);
+        let write = self.batch.as_ref().map(|batch| batch.not_before);
+        let idle = now + Duration::from_secs(60);
+        [session, read, write.filter(|&at| at > now)]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min)
+    }
+
+    fn obey_all(&mut self, first: Option<Command>) -> Result<(), Gone> {
+        self.obey(first.ok_or(Gone::Orphaned)?)?;
+        while let Ok(command) = self.ties.commands.try_recv() {
+            self.obey(command)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), Gone> {
+        let now = Instant::now();
+        match command {
+            Command::Grant(range) => self.session.grant(now, range),
+            Command::Revoke(range) => self.session.revoke(now, range),
+            Command::Choke(on) => self.session.set_choke(now, on),
+            Command::Interest(on) => self.session.set_interest(now, on),
+            Command::Have(pieces) => self.session.announce_have(&pieces),
+            Command::UploadOnly => self.session.set_upload_only(true),
+            Command::Close(reason) => return Err(Gone::Ordered(reason)),
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<(), Gone> {
+        let got = match self
+            .reader
+            .try_read(self.inbox.space(self.session.wanted()))
+        {
+            Ok(0) => return Err(Gone::HungUp),
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let now = Instant::now();
+        self.inbox.filled(got);
+        let used = self.session.receive(now, self.inbox.bytes())?;
+        self.inbox.consume(used);
+        self.read_at = now + self.ties.down.take(now, got as u64);
+        Ok(())
+    }
+
+    /// Starts to read what the peer has asked for, unless the last batch is still under way.
+    fn fetch_upload(&mut self) {
+        if self.reading.is_some() || self.batch.is_some() {
+            return;
+        }
+        let rate = self.session.tally(Instant::now()).up_rate as f64;
+        let worth = (rate * BATCH_TIME.as_secs_f64()) as usize;
+        let ranges = self
+            .session
+            .next_uploads(worth.clamp(BUFFER_MIN, BATCH_MAX));
+        if ranges.is_empty() {
+            return;
+        }
+        let source = self.ties.source.clone();
+        self.reading = Some(Box::pin(async move {
+            let data = source.read(ranges.clone()).await;
+            (ranges, data)
+        }));
+    }
+
+    fn start_batch(&mut self, ranges: Vec<BlockRange>, data: Option<Vec<u8>>) {
+        let now = Instant::now();
+        match data {
+            Some(data) => {
+                let delay = self.ties.up.take(now, data.len() as u64);
+                self.batch = Some(Batch::new(ranges, data, now + delay));
+            }
+            None => ranges
+                .iter()
+                .for_each(|&range| self.session.read_failed(range)),
+        }
+    }
+
+    fn has_output(&self, now: Instant) -> bool {
+        !self.session.outgoing().is_empty()
+            || self
+                .batch
+                .as_ref()
+                .is_some_and(|batch| batch.not_before <= now)
+    }
+
+    /// Writes as much as the socket takes. A batch may only begin between two small messages, and the other way round.
+    fn transmit(&mut self) -> Result<(), Gone> {
+        let now = Instant::now();
+        loop {
+            let written = match &mut self.batch {
+                Some(batch)
+                    if batch.has_begun()
+                        || (self.session.outgoing().is_empty() && batch.not_before <= now) =>
+                {
+                    self.writer
+                        .try_write_vectored(&batch.slices())
+                        .map(|n| batch.at += n)
+                }
+                _ if self.session.outgoing().is_empty() => return Ok(()),
+                _ => {
+                    let written = self.writer.try_write(self.session.outgoing());
+                    written.map(|n| self.session.sent(n))
+                }
+            };
+            match written {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(batch) = self.batch.take_if(|batch| batch.is_done()) {
+                for &range in &batch.ranges {
+                    self.session.uploaded(now, range);
+                }
+                // Let the next batch be fetched before more is written.
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits for the future in `slot`; for ever if there is none.
+async fn pending<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match slot {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Bytes that came and are not yet understood: `buf[start..end]`.
+struct Inbox {
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    fn new() -> Self {
+        Self {
+            buf: vec![0; BUFFER_MIN],
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// Room to read into, enough for a message of `wanted` bytes, which the session has found to be within bounds.
+    fn space(&mut self, wanted: usize) -> &mut [u8] {
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let full = self.end == self.buf.len();
+        if wanted > self.buf.len() || full {
+            let size = wanted.max(self.buf.len() * 2);
+            self.buf.resize(size, 0);
+        }
+        &mut self.buf[self.end..]
+    }
+
+    fn filled(&mut self, bytes: usize) {
+        let room = self.buf.len() - self.end;
+        self.end += bytes;
+        if bytes == room && self.buf.len() < BUFFER_MAX {
+            self.buf.resize(self.buf.len() * 2, 0);
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+}
+
+/// Blocks on their way out: for each a header and its share of `data`, written with as few calls as the socket allows.
+struct Batch {
+    ranges: Vec<BlockRange>,
+    headers: Vec<[u8; PIECE_HEADER_LEN]>,
+    data: Vec<u8>,
+    /// Bytes written so far, headers included.
+    at: usize,
+    /// The rate limit lets it go.
+    not_before: Instant,
+}
+
+impl Batch {
+    fn new(ranges: Vec<BlockRange>, data: Vec<u8>, not_before: Instant) -> Self {
+        let headers = ranges
+            .iter()
+            .map(|&range| Session::piece_header(range))
+            .collect();
+        Self {
+            ranges,
+            headers,
+            data,
+            at: 0,
+            not_before,
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.at > 0
+    }
+
+    fn is_done(&self) -> bool {
+        self.at == self.headers.len() * PIECE_HEADER_LEN + self.data.len()
+    }
+
+    /// What is left to write.
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        let mut skip = self.at;
+        let mut data = &self.data[..];
+        let mut slices = Vec::with_capacity(2 * self.ranges.len());
+        for (range, header) in self.ranges.iter().zip(&self.headers) {
+            let (block, rest) = data.split_at(range.len() as usize);
+            data = rest;
+            for part in [&header[..], block] {
+                let skipped = skip.min(part.len());
+                skip -= skipped;
+                if skipped < part.len() {
+                    slices.push(IoSlice::new(&part[skipped..]));
+                }
+            }
+        }
+        slices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Geometry;
+
+    #[test]
+    fn a_batch_written_in_bits_is_the_same_as_in_one() {
+        let geometry = Geometry::new(100_000, 65_536).unwrap();
+        let ranges = vec![
+            geometry.range(0, 0, 16_384).unwrap(),
+            geometry.range(1, 16_384, 100).unwrap(),
+        ];
+        let data: Vec<u8> = (0..16_484u32).map(|n| (n % 251) as u8).collect();
+        let whole: Vec<u8> = Batch::new(ranges.clone(), data.clone(), Instant::now())
+            .slices()
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect();
+        assert_eq!(whole.len(), 2 * PIECE_HEADER_LEN + data.len());
+        for step in [1, 7, 13, 16_397, 20_000] {
+            let mut batch = Batch::new(ranges.clone(), data.clone(), Instant::now());
+            let mut written = Vec::new();
+            while !batch.is_done() {
+                let next: Vec<u8> = batch
+                    .slices()
+                    .iter()
+                    .flat_map(|s| s.to_vec())
+                    .take(step)
+                    .collect();
+                batch.at += next.len();
+                written.extend(next);
+            }
+            assert!(written == whole, "step {step}");
+        }
+    }
+
+    #[test]
+    fn the_inbox_keeps_what_is_not_consumed() {
+        let mut inbox = Inbox::new();
+        inbox.space(0)[..5].copy_from_slice(b"hello");
+        inbox.filled(5);
+        inbox.consume(2);
+        let space = inbox.space(100_000);
+        assert!(space.len() >= 100_000 - 5);
+        space[..2].copy_from_slice(b"p!");
+        inbox.filled(2);
+        assert_eq!(inbox.bytes(), b"llop!");
+    }
+}

@@ -1,0 +1,199 @@
+//! Seedbank itself, driven the way a person or a program drives it: arguments in, events and an exit status out.
+
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::process::Process;
+use super::wait;
+
+/// The loopback address.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A bare command: the binary under test, without any `SEEDBANK_…` variable of the one who runs the tests, and with a home of its own.
+pub fn command(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seedbank"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SEEDBANK_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("HOME", home).env_remove("XDG_STATE_HOME");
+    command
+}
+
+/// A `get` or `seed` that is being put together: listening on a free loopback port, without DHT, events on standard output.
+#[derive(Debug)]
+pub struct Run {
+    command: Command,
+    listen: String,
+}
+
+/// `seedbank seed SOURCE --dest DEST --state STATE …`
+pub fn seed(source: &Path, dest: &Path, state: &Path) -> Run {
+    Run::new("seed", &[source], dest, state)
+}
+
+/// `seedbank seed SOURCE… --dest DEST --state STATE …`
+pub fn seed_all(sources: &[&Path], dest: &Path, state: &Path) -> Run {
+    Run::new("seed", sources, dest, state)
+}
+
+/// `seedbank get SOURCE --dest DEST --state STATE …`
+pub fn get(source: &Path, dest: &Path, state: &Path) -> Run {
+    Run::new("get", &[source], dest, state)
+}
+
+/// `seedbank get SOURCE… --dest DEST --state STATE …`
+pub fn get_all(sources: &[&Path], dest: &Path, state: &Path) -> Run {
+    Run::new("get", sources, dest, state)
+}
+
+impl Run {
+    fn new(mode: &str, sources: &[&Path], dest: &Path, state: &Path) -> Self {
+        let mut command = command(state.parent().unwrap());
+        command.arg(mode).args(sources);
+        command.args(["--log", "json", "--dht-listen", ""]);
+        command.arg("--dest").arg(dest);
+        command.arg("--state").arg(state);
+        Self {
+            command,
+            listen: "127.0.0.1:0".to_owned(),
+        }
+    }
+
+    /// A peer to try.
+    pub fn peer(self, peer: SocketAddr) -> Self {
+        self.peers(&[peer])
+    }
+
+    /// Peers to try.
+    pub fn peers(self, peers: &[SocketAddr]) -> Self {
+        let list: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        self.flag("--peer", list.join(","))
+    }
+
+    /// Listens at another address than `127.0.0.1:0`.
+    pub fn listen(mut self, addr: &str) -> Self {
+        addr.clone_into(&mut self.listen);
+        self
+    }
+
+    /// One more flag with a value.
+    pub fn flag(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.arg(name).arg(value);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Seedbank {
+        self.command.args(["--tcp-listen", &self.listen]);
+        Seedbank::spawn(&mut self.command)
+    }
+}
+
+/// A running seedbank.
+#[derive(Debug)]
+pub struct Seedbank {
+    /// Its process.
+    pub process: Process,
+}
+
+impl Seedbank {
+    /// Starts `command`, which should print events.
+    pub fn spawn(command: &mut Command) -> Self {
+        let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+        let name = format!("seedbank {}", args.join(" "));
+        let process = Process::spawn(&name, command);
+        Self { process }
+    }
+
+    /// The address that its `listening` event names.
+    pub fn addr(&self) -> SocketAddr {
+        let event = self.wait_for("listening", wait::SOON, |_| true);
+        let addr = event["tcp"].as_str().unwrap_or_default();
+        addr.parse()
+            .unwrap_or_else(|_| panic!("no address to dial in {event}"))
+    }
+
+    /// The first event called `name` that `pick` accepts, waiting for it if need be; panics with all that was printed after `limit`.
+    pub fn wait_for(&self, name: &str, limit: Duration, pick: impl Fn(&Value) -> bool) -> Value {
+        self.look_for(name, limit, pick).unwrap_or_else(|| {
+            panic!(
+                "no such `{name}` within {limit:?}: {}",
+                self.process.transcript()
+            )
+        })
+    }
+
+    /// Like [`wait_for`](Self::wait_for), but nothing is found when the time is over.
+    pub fn look_for(
+        &self,
+        name: &str,
+        limit: Duration,
+        pick: impl Fn(&Value) -> bool,
+    ) -> Option<Value> {
+        self.process.stdout().find(limit, |line| {
+            event(line).filter(|event| event["event"] == name && pick(event))
+        })
+    }
+
+    /// All events so far. A line that is no JSON object fails the test, but for the last one of a process that was killed.
+    pub fn events(&self) -> Vec<Value> {
+        let lines = self.process.stdout().all();
+        let last = lines.len().saturating_sub(1);
+        lines
+            .iter()
+            .enumerate()
+            .filter_map(|(at, line)| {
+                let event = event(line);
+                assert!(
+                    event.is_some() || at == last,
+                    "standard output carries {line:?}"
+                );
+                event
+            })
+            .collect()
+    }
+
+    /// The events called `name` so far.
+    pub fn all(&self, name: &str) -> Vec<Value> {
+        let mut events = self.events();
+        events.retain(|event| event["event"] == name);
+        events
+    }
+
+    /// The last event called `name`; there must be one.
+    pub fn last(&self, name: &str) -> Value {
+        self.all(name)
+            .pop()
+            .unwrap_or_else(|| panic!("no `{name}`: {}", self.process.transcript()))
+    }
+
+    /// Waits until it exits with status 0.
+    pub fn succeed(&mut self) {
+        self.process.succeed(wait::TRANSFER);
+    }
+
+    /// Ctrl-C, which must end it in order within `limit`; the exit status.
+    pub fn stop(&mut self, limit: Duration) -> Option<i32> {
+        self.process.interrupt();
+        self.process.exit(limit).code()
+    }
+}
+
+/// The field `name` of an event as a number; panics if it is not one.
+pub fn number(event: &Value, name: &str) -> u64 {
+    event[name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number {name:?} in {event}"))
+}
+
+fn event(line: &str) -> Option<Value> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    (event["event"].is_string() && event["ts"].is_string()).then_some(event)
+}

@@ -1,0 +1,20 @@
+//! Seedbank as a whole, from outside: real processes, real sockets on the loopback address, real files.
+//!
+//! `SEEDBANK_CRASH_FULL=1` makes the crash test long; `SEEDBANK_TEST_SEED=n` repeats a run of those that draw numbers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may panic and speak"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod hostile;
+mod legacy;
+mod liar;
+mod locks;
+mod restart;
+mod tracker;
+mod transfer;
