@@ -171,7 +171,13 @@ impl<'a> Swarm<'a> {
             }
             if Instant::now() > deadline {
                 let message = format!("waited {} s in vain for {what}", limit.as_secs());
-                return Err(Failure::new(Exit::TimedOut, message).hint(self.last_words()));
+                let failure = Failure::new(Exit::TimedOut, message);
+                let words = self.last_words();
+                return Err(if words.is_empty() {
+                    failure
+                } else {
+                    failure.hint(words)
+                });
             }
             match self.lines.recv_timeout(TICK) {
                 Ok((role, line)) => self.hear(role, line)?,
