@@ -262,9 +262,9 @@ impl Run<'_> {
             return;
         }
         let End::Complete(keep) = end else {
-            if self.until(all_failed(self.engine)).await.is_some() {
-                // Why, the events told.
-                self.failure.get_or_insert(Exit::Io);
+            // Why, the events told.
+            if let Some(error) = self.until(all_failed(self.engine)).await {
+                self.failure.get_or_insert(Failure::from(error).exit);
             }
             return;
         };
@@ -320,12 +320,16 @@ fn is_done(status: &Status) -> bool {
     matches!(status.state, State::Seeding) || (status.total > 0 && status.durable == status.total)
 }
 
-/// Waits until no torrent is left that works.
-async fn all_failed(engine: &Engine) {
+/// Waits until no torrent is left that works, and tells why the last of them does not.
+async fn all_failed(engine: &Engine) -> EngineError {
+    let failure = |torrent: Torrent| match torrent.status().state {
+        State::Failed(error) => Some(error),
+        _ => None,
+    };
     loop {
-        let failed = |torrent: &Torrent| matches!(torrent.status().state, State::Failed(_));
-        if engine.torrents().iter().all(failed) {
-            return;
+        let failures: Option<Vec<_>> = engine.torrents().into_iter().map(failure).collect();
+        if let Some(error) = failures.and_then(|mut failures| failures.pop()) {
+            return error;
         }
         sleep(TICK).await;
     }

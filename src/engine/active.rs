@@ -60,12 +60,6 @@ pub(super) enum Done {
     Noted,
 }
 
-/// A job that talks to the network; all are dropped when the torrent stops.
-pub(super) enum Called {
-    Dialled(Dialled),
-    Announced(Answer),
-}
-
 /// A torrent that transfers.
 pub(super) struct Active<'a> {
     pub(super) resources: Arc<Resources>,
@@ -81,7 +75,10 @@ pub(super) struct Active<'a> {
     pub(super) reports: mpsc::Receiver<(PeerKey, Report)>,
     pub(super) reporter: mpsc::Sender<(PeerKey, Report)>,
     pub(super) jobs: JoinSet<Done>,
-    pub(super) calls: JoinSet<Called>,
+    /// Connections being made; dropped when the torrent stops.
+    pub(super) dials: JoinSet<Dialled>,
+    /// Announces under way.
+    pub(super) announces: JoinSet<Answer>,
     pub(super) status: &'a watch::Sender<Status>,
     /// Verified since the last round, to be announced and noted together.
     pub(super) haves: Vec<PieceIndex>,
@@ -141,7 +138,8 @@ impl<'a> Active<'a> {
             payload: prepared.payload,
             links: Links::default(),
             jobs: JoinSet::new(),
-            calls: JoinSet::new(),
+            dials: JoinSet::new(),
+            announces: JoinSet::new(),
             haves: Vec::new(),
             notes: Vec::new(),
             held: Vec::new(),
@@ -211,7 +209,8 @@ impl<'a> Active<'a> {
                     Ok(())
                 }
                 Some(done) = self.jobs.join_next() => self.job_done(done).await,
-                Some(called) = self.calls.join_next() => self.call_done(called),
+                Some(dialled) = self.dials.join_next() => dialled.map(|dialled| self.on_dialled(dialled)).map_err(defect),
+                Some(answer) = self.announces.join_next() => answer.map(|answer| self.on_announced(answer)).map_err(defect),
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.timeout(Instant::now());
                     Ok(())
@@ -272,14 +271,6 @@ impl<'a> Active<'a> {
         Ok(())
     }
 
-    fn call_done(&mut self, called: Result<Called, JoinError>) -> Result<(), EngineError> {
-        match called.map_err(defect)? {
-            Called::Dialled(dialled) => self.on_dialled(dialled),
-            Called::Announced(answer) => self.on_announced(answer),
-        }
-        Ok(())
-    }
-
     fn next_deadline(&self, now: Instant) -> Instant {
         let idle = now + Duration::from_secs(60);
         let tick = (!self.links.is_empty()).then_some(self.tick_at);
@@ -310,9 +301,8 @@ impl<'a> Active<'a> {
     fn announce_if_due(&mut self, now: Instant) {
         while let Some(announce) = self.discovery.poll(now) {
             let url = self.discovery.url(&announce, self.counts());
-            self.calls.spawn(async move {
-                Called::Announced(super::discovery::carry_out(announce, url).await)
-            });
+            self.announces
+                .spawn(super::discovery::carry_out(announce, url));
         }
     }
 

@@ -173,7 +173,7 @@ impl Active<'_> {
     /// trusted with more.
     pub(super) async fn wind_down(&mut self, ending: &Ending) -> Result<(), EngineError> {
         self.stopping = true;
-        self.calls.abort_all();
+        self.dials.abort_all();
         self.links.close_all("we stop");
         if matches!(ending, Ending::Failed(_)) {
             self.jobs.shutdown().await;
@@ -238,13 +238,25 @@ impl Active<'_> {
     }
 
     /// Tells the trackers that we stop.
-    fn say_goodbye(&mut self) -> impl Future<Output = ()> + Send + use<> {
-        let mut farewells = tokio::task::JoinSet::new();
+    fn say_goodbye(&mut self) -> tokio::task::JoinHandle<()> {
         let counts = self.counts();
-        for announce in self.discovery.stop() {
-            let url = self.discovery.url(&announce, counts);
-            farewells.spawn(super::discovery::carry_out(announce, url));
-        }
-        async move { while farewells.join_next().await.is_some() {} }
+        let farewells: Vec<_> = self
+            .discovery
+            .stop()
+            .into_iter()
+            .map(|announce| {
+                let url = self.discovery.url(&announce, counts);
+                super::discovery::carry_out(announce, url)
+            })
+            .collect();
+        let mut announces = std::mem::take(&mut self.announces);
+        tokio::spawn(async move {
+            // What is said last must arrive last.
+            while announces.join_next().await.is_some() {}
+            for farewell in farewells {
+                announces.spawn(farewell);
+            }
+            while announces.join_next().await.is_some() {}
+        })
     }
 }

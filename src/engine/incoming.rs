@@ -1,9 +1,10 @@
 //! Connections from outside, from the listener to the torrent they ask for.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::catalogue::Torrents;
 use super::resources::Resources;
@@ -11,25 +12,28 @@ use super::torrent::Incoming;
 use crate::net::greet;
 use crate::net::listener::Listener;
 
-/// Connections that have not said yet what they want; more wait in the kernel.
-const STRANGERS: usize = 64;
+/// Connections that have not said yet what they want. Honest ones say it at once, so beyond this the oldest has to go.
+const STRANGERS: usize = 256;
 
 /// Takes connections for ever.
 pub(super) async fn accept(listener: Listener, torrents: Torrents, resources: Arc<Resources>) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let mut strangers = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&strangers).acquire_owned().await else {
-            return;
-        };
         let (stream, from) = listener.accept().await;
         let torrents = torrents.clone();
         let resources = Arc::clone(&resources);
-        tokio::spawn(async move {
+        let stranger = tokio::spawn(async move {
             if let Err(error) = introduce(stream, from, &torrents, &resources).await {
                 tracing::debug!(peer = %from, %error, "incoming connection dropped");
             }
-            drop(place);
         });
+        strangers.retain(|stranger: &AbortHandle| !stranger.is_finished());
+        strangers.push_back(stranger.abort_handle());
+        if strangers.len() > STRANGERS
+            && let Some(oldest) = strangers.pop_front()
+        {
+            oldest.abort();
+        }
     }
 }
 

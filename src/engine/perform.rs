@@ -7,14 +7,15 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::active::{Active, Called, Done, Share};
+use super::active::{Active, Done, Share};
 use super::events::{Event, Hex, client_name};
 use super::links::Link;
+use super::resources::Resources;
 use super::status::PeerStatus;
 use super::torrent::Incoming;
 use crate::base::limits::{PEER_QUEUE, UPLOAD_QUEUE_MAX};
-use crate::base::{BlockRange, PieceIndex};
-use crate::disk::Payload;
+use crate::base::{BlockRange, InfoHash, PieceIndex};
+use crate::disk::{Checked, DiskError, Payload};
 use crate::net::peer::{BlockSource, Command, Report, Ties};
 use crate::net::{dial, greet, peer};
 use crate::proto::wire::{Event as Heard, ExtendedHandshake, Handshake, Session, SessionConfig};
@@ -111,7 +112,6 @@ impl Active<'_> {
         self.checkpoint
             .on_verified(now, piece, self.info.geometry().len_of(piece));
         self.haves.push(piece);
-        self.notes.push(Note::Verified(piece.get()));
         self.resources.tell(Event::Have {
             info_hash: Hex(self.info.info_hash()),
             piece: piece.get(),
@@ -125,6 +125,15 @@ impl Active<'_> {
         if !self.haves.is_empty() {
             let haves = std::mem::take(&mut self.haves).into();
             self.links.announce(&haves);
+        }
+    }
+
+    /// R2b: a piece is noted before anybody hears that it is verified, so that a kill right after costs nothing.
+    fn noting(&self, piece: PieceIndex) -> Noting {
+        Noting {
+            resources: Arc::clone(&self.resources),
+            info_hash: self.info.info_hash(),
+            piece,
         }
     }
 
@@ -147,9 +156,13 @@ impl Active<'_> {
     fn check(&mut self, piece: PieceIndex, digests: bool) {
         let payload = self.payload.clone();
         let expected = *self.info.piece_hash(piece);
+        let noted = self.noting(piece);
         self.jobs.spawn(async move {
             let result = payload.check(piece, expected, digests).await;
-            Done::Checked { piece, result }
+            Done::Checked {
+                piece,
+                result: noted.after(result).await,
+            }
         });
     }
 
@@ -160,10 +173,10 @@ impl Active<'_> {
         };
         let resources = Arc::clone(&self.resources);
         let info_hash = self.info.info_hash();
-        self.calls.spawn(async move {
+        self.dials.spawn(async move {
             let result = call(&resources, addr, info_hash).await;
             let result = result.map(|(stream, handshake)| (stream, handshake, place));
-            Called::Dialled(Dialled { addr, result })
+            Dialled { addr, result }
         });
     }
 
@@ -400,11 +413,13 @@ impl Active<'_> {
                 let payload = self.payload.clone();
                 let piece = range.piece();
                 let expected = *self.info.piece_hash(piece);
+                let noting = self.noting(piece);
                 self.jobs.spawn(async move {
                     let result = payload
                         .check_and_write(piece, data, expected, digests)
                         .await;
                     drop(share);
+                    let result = noting.after(result).await;
                     Done::Checked { piece, result }
                 });
             }
@@ -449,11 +464,31 @@ impl Active<'_> {
     }
 }
 
+/// A note to be made of a piece if it turns out good.
+struct Noting {
+    resources: Arc<Resources>,
+    info_hash: InfoHash,
+    piece: PieceIndex,
+}
+
+impl Noting {
+    async fn after(self, result: Result<Checked, DiskError>) -> Result<Checked, DiskError> {
+        if let Ok(Checked::Good { .. }) = result {
+            let note = vec![Note::Verified(self.piece.get())];
+            // Notes claim nothing; without them a crash costs a little more.
+            if let Err(error) = self.resources.store.note(self.info_hash, note).await {
+                tracing::warn!(%error, "progress could not be noted");
+            }
+        }
+        result
+    }
+}
+
 /// Dials `addr` and greets it.
 async fn call(
-    resources: &super::resources::Resources,
+    resources: &Resources,
     addr: SocketAddr,
-    info_hash: crate::base::InfoHash,
+    info_hash: InfoHash,
 ) -> Result<(TcpStream, Handshake), String> {
     let turn = resources.dials.acquire().await;
     let turn = turn.map_err(|closed| closed.to_string())?;

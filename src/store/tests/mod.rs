@@ -171,7 +171,7 @@ fn a_finished_torrent_keeps_one_row_of_progress_until_a_piece_is_cleared() {
         store.clone().close().await.unwrap();
         let report = check(folder.path()).unwrap();
         // version, sequence, epoch; torrent, totals.
-        assert_eq!((report.rows, report.problems), (6, vec![]));
+        assert_eq!((report.rows, report.problems), (5, vec![]));
 
         let (store, _) = open(folder.path()).await;
         assert!(load(&store).await.unwrap().durable.is_full());
