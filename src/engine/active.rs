@@ -209,8 +209,8 @@ impl<'a> Active<'a> {
                     Ok(())
                 }
                 Some(done) = self.jobs.join_next() => self.job_done(done).await,
-                Some(dialled) = self.dials.join_next() => dialled.map(|dialled| self.on_dialled(dialled)).map_err(defect),
-                Some(answer) = self.announces.join_next() => answer.map(|answer| self.on_announced(answer)).map_err(defect),
+                Some(dialled) = self.dials.join_next() => dialled.map(|dialled| self.on_dialled(dialled)).map_err(|error| defect(&error)),
+                Some(answer) = self.announces.join_next() => answer.map(|answer| self.on_announced(answer)).map_err(|error| defect(&error)),
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.timeout(Instant::now());
                     Ok(())
@@ -227,7 +227,7 @@ impl<'a> Active<'a> {
             Some(Order::Incoming(incoming)) => self.welcome(incoming),
             Some(Order::Peers(peers)) => {
                 self.swarm
-                    .on_addresses(Instant::now(), Source::User, &peers)
+                    .on_addresses(Instant::now(), Source::User, &peers);
             }
             Some(Order::Resume(done)) => drop(done.send(())),
             Some(Order::Pause(done)) => return Some(Ending::Paused(done)),
@@ -254,7 +254,7 @@ impl<'a> Active<'a> {
         done: Result<Done, JoinError>,
     ) -> Result<(), EngineError> {
         let now = Instant::now();
-        match done.map_err(defect)? {
+        match done.map_err(|error| defect(&error))? {
             Done::Checked { piece, result } => self.swarm.on_checked(now, piece, outcome(result?)),
             Done::Written { range, result } => {
                 result?;
@@ -406,7 +406,7 @@ fn outcome(checked: Checked) -> crate::swarm::Checked {
     }
 }
 
-pub(super) fn defect(error: JoinError) -> EngineError {
+pub(super) fn defect(error: &JoinError) -> EngineError {
     EngineError::Defect(error.to_string())
 }
 

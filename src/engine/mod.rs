@@ -135,7 +135,7 @@ impl Engine {
             torrent.stop().await;
             return Err(EngineError::AlreadyAdded(info_hash));
         }
-        let result = opened.await.unwrap_or_else(|_| Err(EngineError::Stopped));
+        let result = opened.await.unwrap_or(Err(EngineError::Stopped));
         match result {
             Ok(()) => Ok(torrent),
             Err(error) => {

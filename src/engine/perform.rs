@@ -93,16 +93,16 @@ impl Active<'_> {
 
     fn grant(&mut self, key: PeerKey, range: BlockRange) {
         let pieces = self.info.geometry().pieces();
-        if let Some(link) = self.links.get_mut(key) {
-            if link.asks_first(range.piece(), pieces) {
-                let (piece, peer) = (range.piece().get(), link.addr);
-                let info_hash = Hex(self.info.info_hash());
-                self.resources.tell(Event::Request {
-                    info_hash,
-                    piece,
-                    peer,
-                });
-            }
+        if let Some(link) = self.links.get_mut(key)
+            && link.asks_first(range.piece(), pieces)
+        {
+            let (piece, peer) = (range.piece().get(), link.addr);
+            let info_hash = Hex(self.info.info_hash());
+            self.resources.tell(Event::Request {
+                info_hash,
+                piece,
+                peer,
+            });
         }
         self.links.send(key, Command::Grant(range));
     }
@@ -300,7 +300,7 @@ impl Active<'_> {
     pub(super) fn on_report(&mut self, key: PeerKey, report: Report) {
         match report {
             Report::Event(Heard::Run { range, data }, share) => {
-                self.on_run(key, range, data, share)
+                self.on_run(key, range, data, share);
             }
             Report::Event(event, _) => self.on_heard(key, event),
             Report::Closing => self.swarm.on_closing(key),
@@ -392,16 +392,16 @@ impl Active<'_> {
     fn on_uploaded(&mut self, key: PeerKey, piece: PieceIndex, bytes: u32) {
         self.swarm.on_uploaded(Instant::now(), key, bytes);
         let pieces = self.info.geometry().pieces();
-        if let Some(link) = self.links.get_mut(key) {
-            if link.serves_first(piece, pieces) {
-                let info_hash = Hex(self.info.info_hash());
-                let (piece, peer) = (piece.get(), link.addr);
-                self.resources.tell(Event::Uploaded {
-                    info_hash,
-                    piece,
-                    peer,
-                });
-            }
+        if let Some(link) = self.links.get_mut(key)
+            && link.serves_first(piece, pieces)
+        {
+            let info_hash = Hex(self.info.info_hash());
+            let (piece, peer) = (piece.get(), link.addr);
+            self.resources.tell(Event::Uploaded {
+                info_hash,
+                piece,
+                peer,
+            });
         }
     }
 

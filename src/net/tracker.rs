@@ -30,7 +30,7 @@ pub struct Unreachable(#[from] Box<ureq::Error>);
 /// Fetches `url` (an announce with its query) and returns the body, whatever its status.
 ///
 /// # Errors
-/// If there is no answer within [`PATIENCE`], or it is longer than [`TRACKER_REPLY_MAX`].
+/// If there is no answer within 15 seconds, or it is longer than [`TRACKER_REPLY_MAX`].
 pub async fn fetch(url: String) -> Result<Vec<u8>, Unreachable> {
     let fetched = tokio::task::spawn_blocking(move || get(&url)).await;
     match fetched {
