@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 /// Measures a flow in bytes per second: an exponential average over about [`Meter::WINDOW`].
 #[derive(Clone, Debug)]
 pub struct Meter {
+    /// The average so far, of which `weight` has been filled in: a young meter is not diluted by the time before it began.
     rate: f64,
+    weight: f64,
     pending: u64,
     total: u64,
     since: Instant,
@@ -21,6 +23,7 @@ impl Meter {
     pub fn new(now: Instant) -> Self {
         Self {
             rate: 0.0,
+            weight: 0.0,
             pending: 0,
             total: 0,
             since: now,
@@ -37,7 +40,10 @@ impl Meter {
     /// Bytes per second as of `now`.
     pub fn rate(&mut self, now: Instant) -> u64 {
         self.fold(now);
-        self.rate as u64
+        if self.weight == 0.0 {
+            return 0;
+        }
+        (self.rate / self.weight) as u64
     }
 
     /// All bytes ever counted.
@@ -64,6 +70,7 @@ impl Meter {
         let keep = Self::keep(busy);
         self.rate = self.rate * keep + self.pending as f64 / busy.as_secs_f64() * (1.0 - keep);
         self.rate *= Self::keep(elapsed - busy);
+        self.weight = 1.0 - (1.0 - self.weight) * Self::keep(elapsed);
         self.pending = 0;
         self.since = now;
     }
@@ -121,6 +128,17 @@ mod tests {
         let rate = meter.rate(start + Duration::from_secs(30));
         assert!((950_000..=1_050_000).contains(&rate), "{rate}");
         assert_eq!(meter.total(), 30_000_000);
+    }
+
+    #[test]
+    fn a_young_flow_is_measured_at_once() {
+        let start = Instant::now();
+        let mut meter = Meter::new(start);
+        for tenth in 0..10 {
+            meter.add(start + Duration::from_millis(tenth * 100), 100_000);
+        }
+        let rate = meter.rate(start + Duration::from_secs(1));
+        assert!((900_000..=1_100_000).contains(&rate), "{rate}");
     }
 
     #[test]

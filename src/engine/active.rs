@@ -1,8 +1,8 @@
 //! A torrent while it transfers: one task that owns the [`Swarm`] and every effect it has.
 //!
-//! The loop takes in what happened (reports of connections, finished jobs, orders, the passing of time), lets the swarm
-//! decide, and carries out what it decided (`perform.rs`, `commit.rs`). It never waits for a disk or a peer: work runs as
-//! jobs, orders to connections are posted.
+//! The loop takes in what happened (connections in `joining.rs`, their reports in `reports.rs`, finished jobs, orders, the
+//! passing of time), lets the swarm decide, and carries out what it decided (`perform.rs`, `commit.rs`). It never waits for
+//! a disk or a peer: work runs as jobs, orders to connections are posted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use super::config::{AddTorrent, Goal};
 use super::discovery::{Answer, Counts, Discovery};
 use super::error::EngineError;
 use super::events::{Event, Hex};
+use super::joining::Dialled;
 use super::links::Links;
-use super::perform::Dialled;
 use super::prepare::Prepared;
 use super::resources::Resources;
 use super::status::{State, Status};
@@ -57,6 +57,7 @@ pub(super) enum Done {
         result: Result<(), DiskError>,
     },
     Committed(Result<Committed, EngineError>),
+    Finished(Result<(), EngineError>),
     Noted,
 }
 
@@ -264,8 +265,12 @@ impl<'a> Active<'a> {
                 });
                 self.swarm.on_written(now, range);
             }
-            Done::Committed(Ok(committed)) => self.on_committed(now, committed).await?,
+            Done::Committed(Ok(committed)) => self.on_committed(now, &committed),
             Done::Committed(Err(error)) => return Err(self.give_up(error).await),
+            Done::Finished(result) => {
+                result?;
+                self.on_finished(now);
+            }
             Done::Noted => {}
         }
         Ok(())

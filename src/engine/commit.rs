@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::active::{Active, Ending};
+use super::active::{Active, Done, Ending};
 use super::error::EngineError;
 use super::events::{Event, Hex};
 use super::prepare::{known, runs};
@@ -38,7 +38,7 @@ impl Active<'_> {
         self.committing = true;
         let commit = self.commit_of(pieces, None);
         self.jobs
-            .spawn(async move { super::active::Done::Committed(commit.await) });
+            .spawn(async move { Done::Committed(commit.await) });
     }
 
     /// A future that makes `pieces` durable; with `partial`, as the last commit of an orderly end.
@@ -92,11 +92,7 @@ impl Active<'_> {
     }
 
     /// Pieces have become durable.
-    pub(super) async fn on_committed(
-        &mut self,
-        now: Instant,
-        committed: Committed,
-    ) -> Result<(), EngineError> {
+    pub(super) fn on_committed(&mut self, now: Instant, committed: &Committed) {
         self.committing = false;
         self.checkpoint.finished(committed.took);
         self.feed_held(now);
@@ -108,9 +104,8 @@ impl Active<'_> {
             ms: committed.took.as_millis() as u64,
         });
         if committed.finished {
-            self.finish(now).await?;
+            self.finish();
         }
-        Ok(())
     }
 
     /// R6: a sync or commit that failed is not tried again. What it covered is forgotten, notes included, so that nobody takes
@@ -129,11 +124,27 @@ impl Active<'_> {
         error
     }
 
-    /// Every piece is durable: from here on the torrent only shares.
-    async fn finish(&mut self, now: Instant) -> Result<(), EngineError> {
+    /// Every piece is durable: what is left is a look at the whole, and to let others read it.
+    fn finish(&mut self) {
         self.finished = true;
-        self.check_digest().await?;
-        self.payload.downgrade_to_shared().await?;
+        let payload = self.payload.clone();
+        let expected = self.torrent.metainfo.blake3;
+        let path = self.torrent.dest.join(self.info.name());
+        self.jobs.spawn(async move {
+            let finished = async {
+                if let Some(expected) = expected
+                    && payload.digest().await? != expected
+                {
+                    return Err(EngineError::Digest { path });
+                }
+                Ok(payload.downgrade_to_shared().await?)
+            };
+            Done::Finished(finished.await)
+        });
+    }
+
+    /// From here on the torrent only shares.
+    pub(super) fn on_finished(&mut self, now: Instant) {
         self.discovery.completed(now);
         self.tell_complete();
         self.publish(now);
@@ -141,7 +152,6 @@ impl Active<'_> {
             self.status
                 .send_modify(|status| status.state = State::Seeding);
         }
-        Ok(())
     }
 
     /// Says that the payload is whole and durable.
@@ -157,22 +167,11 @@ impl Active<'_> {
         });
     }
 
-    /// Compares the payload with the BLAKE3 digest of the metainfo, if it has one.
-    async fn check_digest(&self) -> Result<(), EngineError> {
-        match self.torrent.metainfo.blake3 {
-            Some(expected) if self.payload.digest().await? != expected => {
-                Err(EngineError::Digest {
-                    path: self.torrent.dest.join(self.info.name()),
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Hangs up, stores what is still under way, and makes durable whatever is verified. After a failure the disk is not
     /// trusted with more.
     pub(super) async fn wind_down(&mut self, ending: &Ending) -> Result<(), EngineError> {
         self.stopping = true;
+        self.swarm.set_paused(Instant::now(), true);
         self.dials.abort_all();
         self.links.close_all("we stop");
         if matches!(ending, Ending::Failed(_)) {
@@ -210,16 +209,20 @@ impl Active<'_> {
         if timeout(FAREWELL, all_gone).await.is_err() {
             tracing::debug!("some connections did not close in time");
         }
+        self.save_peers();
+        self.finish_jobs().await?;
+        self.commit_rest().await
+    }
+
+    /// Sees everything through that is under way, and what follows from it.
+    async fn finish_jobs(&mut self) -> Result<(), EngineError> {
         loop {
             self.perform_all(Instant::now());
             match self.jobs.join_next().await {
                 Some(done) => self.job_done(done).await?,
-                None => break,
+                None => return Ok(()),
             }
         }
-        self.save_peers();
-        while self.jobs.join_next().await.is_some() {}
-        self.commit_rest().await
     }
 
     /// The last commit: what is verified becomes durable, unfinished pieces are kept block by block.
@@ -234,7 +237,8 @@ impl Active<'_> {
         if committed.pieces.is_empty() {
             return Ok(());
         }
-        self.on_committed(now, committed).await
+        self.on_committed(now, &committed);
+        self.finish_jobs().await
     }
 
     /// Tells the trackers that we stop.

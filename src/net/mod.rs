@@ -1,8 +1,10 @@
 //! Effects on the network: sockets and the tasks that read and write them. They fail and they wait; what to do about it is
 //! decided elsewhere.
 
+mod batch;
 pub mod dial;
 pub mod greet;
+mod inbox;
 pub mod listener;
 pub mod peer;
 pub mod throttle;

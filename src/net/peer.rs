@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,19 +15,15 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::batch::Batch;
+use super::inbox::{self, Inbox};
 use super::throttle::Throttle;
 use crate::base::{BlockRange, PieceIndex};
 use crate::proto::wire::{Event, Session, Tally, WireError};
 use crate::swarm::PeerKey;
 
-/// The read buffer of a fresh connection, in bytes; it doubles while reads fill it.
-const BUFFER_MIN: usize = 16 << 10;
-/// The read buffer of a fast connection, in bytes: larger ones fall out of the second-level cache.
-const BUFFER_MAX: usize = 256 << 10;
 /// Most payload that is read from disk for one peer at once, in bytes.
 const BATCH_MAX: usize = 256 << 10;
-/// What goes before the bytes of a block: length, message id, piece and offset (BEP 3).
-const PIECE_HEADER_LEN: usize = 13;
 /// A batch is no more than this much time's worth, so that small messages need not wait long behind it.
 const BATCH_TIME: Duration = Duration::from_millis(250);
 
@@ -292,7 +288,7 @@ impl<S: BlockSource> Connection<S> {
         let worth = (rate * BATCH_TIME.as_secs_f64()) as usize;
         let ranges = self
             .session
-            .next_uploads(worth.clamp(BUFFER_MIN, BATCH_MAX));
+            .next_uploads(worth.clamp(inbox::SMALL, BATCH_MAX));
         if ranges.is_empty() {
             return;
         }
@@ -364,161 +360,5 @@ async fn pending<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) 
     match slot {
         Some(future) => future.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Bytes that came and are not yet understood: `buf[start..end]`.
-struct Inbox {
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Inbox {
-    fn new() -> Self {
-        Self {
-            buf: vec![0; BUFFER_MIN],
-            start: 0,
-            end: 0,
-        }
-    }
-
-    /// Room to read into, enough for a message of `wanted` bytes, which the session has found to be within bounds.
-    fn space(&mut self, wanted: usize) -> &mut [u8] {
-        if self.start > 0 {
-            self.buf.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        let full = self.end == self.buf.len();
-        if wanted > self.buf.len() || full {
-            let size = wanted.max(self.buf.len() * 2);
-            self.buf.resize(size, 0);
-        }
-        &mut self.buf[self.end..]
-    }
-
-    fn filled(&mut self, bytes: usize) {
-        let room = self.buf.len() - self.end;
-        self.end += bytes;
-        if bytes == room && self.buf.len() < BUFFER_MAX {
-            self.buf.resize(self.buf.len() * 2, 0);
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buf[self.start..self.end]
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.start += bytes;
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-        }
-    }
-}
-
-/// Blocks on their way out: for each a header and its share of `data`, written with as few calls as the socket allows.
-struct Batch {
-    ranges: Vec<BlockRange>,
-    headers: Vec<[u8; PIECE_HEADER_LEN]>,
-    data: Vec<u8>,
-    /// Bytes written so far, headers included.
-    at: usize,
-    /// The rate limit lets it go.
-    not_before: Instant,
-}
-
-impl Batch {
-    fn new(ranges: Vec<BlockRange>, data: Vec<u8>, not_before: Instant) -> Self {
-        let headers = ranges
-            .iter()
-            .map(|&range| Session::piece_header(range))
-            .collect();
-        Self {
-            ranges,
-            headers,
-            data,
-            at: 0,
-            not_before,
-        }
-    }
-
-    fn has_begun(&self) -> bool {
-        self.at > 0
-    }
-
-    fn is_done(&self) -> bool {
-        self.at == self.headers.len() * PIECE_HEADER_LEN + self.data.len()
-    }
-
-    /// What is left to write.
-    fn slices(&self) -> Vec<IoSlice<'_>> {
-        let mut skip = self.at;
-        let mut data = &self.data[..];
-        let mut slices = Vec::with_capacity(2 * self.ranges.len());
-        for (range, header) in self.ranges.iter().zip(&self.headers) {
-            let (block, rest) = data.split_at(range.len() as usize);
-            data = rest;
-            for part in [&header[..], block] {
-                let skipped = skip.min(part.len());
-                skip -= skipped;
-                if skipped < part.len() {
-                    slices.push(IoSlice::new(&part[skipped..]));
-                }
-            }
-        }
-        slices
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Geometry;
-
-    #[test]
-    fn a_batch_written_in_bits_is_the_same_as_in_one() {
-        let geometry = Geometry::new(100_000, 65_536).unwrap();
-        let ranges = vec![
-            geometry.range(0, 0, 16_384).unwrap(),
-            geometry.range(1, 16_384, 100).unwrap(),
-        ];
-        let data: Vec<u8> = (0..16_484u32).map(|n| (n % 251) as u8).collect();
-        let whole: Vec<u8> = Batch::new(ranges.clone(), data.clone(), Instant::now())
-            .slices()
-            .iter()
-            .flat_map(|slice| slice.to_vec())
-            .collect();
-        assert_eq!(whole.len(), 2 * PIECE_HEADER_LEN + data.len());
-        for step in [1, 7, 13, 16_397, 20_000] {
-            let mut batch = Batch::new(ranges.clone(), data.clone(), Instant::now());
-            let mut written = Vec::new();
-            while !batch.is_done() {
-                let next: Vec<u8> = batch
-                    .slices()
-                    .iter()
-                    .flat_map(|s| s.to_vec())
-                    .take(step)
-                    .collect();
-                batch.at += next.len();
-                written.extend(next);
-            }
-            assert!(written == whole, "step {step}");
-        }
-    }
-
-    #[test]
-    fn the_inbox_keeps_what_is_not_consumed() {
-        let mut inbox = Inbox::new();
-        inbox.space(0)[..5].copy_from_slice(b"hello");
-        inbox.filled(5);
-        inbox.consume(2);
-        let space = inbox.space(100_000);
-        assert!(space.len() >= 100_000 - 5);
-        space[..2].copy_from_slice(b"p!");
-        inbox.filled(2);
-        assert_eq!(inbox.bytes(), b"llop!");
     }
 }

@@ -1,0 +1,197 @@
+//! Telling the swarm what connections report, and storing what they bring as the swarm says.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::active::{Active, Done, Share};
+use super::events::{Event, Hex, client_name};
+use super::status::PeerStatus;
+use crate::base::{BlockRange, PeerId, PieceIndex};
+use crate::disk::Payload;
+use crate::net::peer::{BlockSource, Report};
+use crate::proto::wire::{Event as Heard, ExtendedHandshake};
+use crate::swarm::{PeerKey, PeerView, Verdict};
+
+/// Room that is kept for what is granted and has not come yet, in bytes: a full pipeline at a fast peer.
+const GRANTED_ROOM: u64 = 16 << 20;
+
+impl BlockSource for Payload {
+    async fn read(&self, ranges: Vec<BlockRange>) -> Option<Vec<u8>> {
+        match Payload::read(self, ranges).await {
+            Ok(data) => Some(data),
+            Err(error) => {
+                tracing::warn!(%error, "an upload could not be read");
+                None
+            }
+        }
+    }
+}
+
+impl Active<'_> {
+    /// Tells the swarm what a connection reports.
+    pub(super) fn on_report(&mut self, key: PeerKey, report: Report) {
+        match report {
+            Report::Event(Heard::Run { range, data }, share) => {
+                self.on_run(key, range, data, share);
+            }
+            Report::Event(event, _) => self.on_heard(key, event),
+            Report::Closing => self.swarm.on_closing(key),
+            Report::Uploaded(piece, bytes) => self.on_uploaded(key, piece, bytes),
+            Report::Tally(tally) => {
+                if let Some(link) = self.links.get_mut(key) {
+                    link.tally = tally;
+                }
+            }
+            Report::Gone {
+                reason,
+                violation,
+                tally,
+            } => {
+                self.swarm.on_disconnected(Instant::now(), key, !violation);
+                if let Some(link) = self.links.remove(key) {
+                    self.resources.tell(Event::LeftPeer {
+                        info_hash: Hex(self.info.info_hash()),
+                        peer: link.addr,
+                        reason,
+                        downloaded: tally.downloaded,
+                        uploaded: tally.uploaded,
+                    });
+                }
+            }
+        }
+    }
+
+    fn on_heard(&mut self, key: PeerKey, event: Heard) {
+        let now = Instant::now();
+        match event {
+            Heard::Choked => self.swarm.on_choked(now, key),
+            Heard::Unchoked => self.swarm.on_unchoked(now, key),
+            Heard::Interested => self.swarm.on_interested(now, key),
+            Heard::NotInterested => self.swarm.on_not_interested(now, key),
+            Heard::Pieces(pieces) => self.swarm.on_pieces(now, key, pieces),
+            Heard::Have(piece) => self.swarm.on_have(now, key, piece),
+            Heard::DontHave(piece) => self.swarm.on_dont_have(now, key, piece),
+            Heard::Suggested(piece) => self.swarm.on_suggested(now, key, piece),
+            Heard::AllowedFast(piece) => self.swarm.on_allowed_fast(now, key, piece),
+            Heard::Extended(handshake) => self.on_extended(now, key, &handshake),
+            Heard::Returned(range) => self.swarm.on_returned(now, key, range),
+            Heard::Hungry { blocks } => self.on_hungry(now, key, blocks),
+            Heard::Snubbed => self.swarm.on_snubbed(now, key),
+            Heard::Wasted(bytes) => self.swarm.on_wasted(now, key, bytes),
+            // The DHT is not here yet.
+            Heard::Port(_) => {}
+            Heard::Run { .. } | Heard::Uploaded(_) => {
+                unreachable!("connections report these in their own way")
+            }
+        }
+    }
+
+    /// Nothing more is asked for while as much is at stake as a crash may cost.
+    fn on_hungry(&mut self, now: Instant, key: PeerKey, blocks: u32) {
+        if self.checkpoint.room() < GRANTED_ROOM {
+            self.held.push((key, blocks));
+        } else {
+            self.swarm.on_hungry(now, key, blocks);
+        }
+    }
+
+    /// Pieces have become durable, so that there is room for more.
+    pub(super) fn feed_held(&mut self, now: Instant) {
+        for (key, blocks) in std::mem::take(&mut self.held) {
+            self.on_hungry(now, key, blocks);
+        }
+    }
+
+    fn on_extended(&mut self, now: Instant, key: PeerKey, handshake: &ExtendedHandshake) {
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
+        let first = !std::mem::replace(&mut link.introduced, true);
+        if let Some(client) = &handshake.client {
+            link.client = client_name(Some(client), &PeerId([0; 20]));
+        }
+        if first {
+            self.tell_joined(key);
+        }
+        if let Some(port) = handshake.listen_port {
+            self.swarm.on_listen_port(now, key, port);
+        }
+        if let Some(on) = handshake.upload_only {
+            self.swarm.on_upload_only(now, key, on);
+        }
+    }
+
+    fn on_uploaded(&mut self, key: PeerKey, piece: PieceIndex, bytes: u32) {
+        self.swarm.on_uploaded(Instant::now(), key, bytes);
+        let pieces = self.info.geometry().pieces();
+        if let Some(link) = self.links.get_mut(key)
+            && link.serves_first(piece, pieces)
+        {
+            let info_hash = Hex(self.info.info_hash());
+            let (piece, peer) = (piece.get(), link.addr);
+            self.resources.tell(Event::Uploaded {
+                info_hash,
+                piece,
+                peer,
+            });
+        }
+    }
+
+    /// Granted bytes arrived: they are stored as the swarm says, and their share of the budget is freed when that is done.
+    fn on_run(&mut self, key: PeerKey, range: BlockRange, data: Vec<u8>, share: Share) {
+        match self.swarm.on_run(Instant::now(), key, range) {
+            Verdict::Discard => {}
+            Verdict::Check { digests } => {
+                let payload = self.payload.clone();
+                let piece = range.piece();
+                let expected = *self.info.piece_hash(piece);
+                let noting = self.noting(piece);
+                self.jobs.spawn(async move {
+                    let result = payload
+                        .check_and_write(piece, data, expected, digests)
+                        .await;
+                    drop(share);
+                    let result = noting.after(result).await;
+                    Done::Checked { piece, result }
+                });
+            }
+            Verdict::Write(parts) => {
+                let share = Arc::new(share);
+                for part in parts {
+                    let payload = self.payload.clone();
+                    let share = Arc::clone(&share);
+                    let from = (part.begin() - range.begin()) as usize;
+                    let bytes = data[from..from + part.len() as usize].to_vec();
+                    self.jobs.spawn(async move {
+                        let result = payload.write(part, bytes).await;
+                        drop(share);
+                        Done::Written {
+                            range: part,
+                            result,
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn peer_statuses(&self, now: Instant) -> Vec<PeerStatus> {
+        let pieces = self.info.geometry().pieces().max(1) as f32;
+        let view = |peer: PeerView| {
+            let link = self.links.get(peer.key)?;
+            Some(PeerStatus {
+                addr: link.addr,
+                client: link.client.clone(),
+                incoming: link.incoming,
+                share: peer.pieces as f32 / pieces,
+                downloaded: link.tally.downloaded,
+                uploaded: link.tally.uploaded,
+                down_rate: link.tally.down_rate,
+                up_rate: link.tally.up_rate,
+                unchoked_us: peer.unchoked_us,
+                unchoked: peer.unchoked,
+            })
+        };
+        self.swarm.peers(now).filter_map(view).collect()
+    }
+}
