@@ -118,7 +118,7 @@ pub const TORRENT_QUEUE: usize = 1_024;
 /// Commands from a torrent's task that wait for one connection.
 pub const PEER_QUEUE: usize = 1_024;
 /// Events that a subscriber may lag behind before it loses some.
-pub const EVENT_QUEUE: usize = 16_384;
+pub const EVENT_QUEUE: usize = 32_768;
 
 // --- disk -------------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ use indicatif::{BinaryBytes, MultiProgress, ProgressDrawTarget};
 use seedbank::base::InfoHash;
 use seedbank::engine::Event;
 use serde::Serialize;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::{LogStyle, Verbosity};
 use super::exit::{Exit, Failure};
@@ -69,10 +71,15 @@ impl Output {
             (_, 2) => LevelFilter::DEBUG,
             _ => LevelFilter::TRACE,
         };
-        let log = tracing_subscriber::fmt()
-            .with_max_level(level)
+        // Others are let speak only of what goes wrong.
+        let others = level.min(LevelFilter::WARN);
+        let ours = Targets::new()
+            .with_target("seedbank", level)
+            .with_default(others);
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
             .with_ansi(io::stderr().is_terminal());
+        let log = tracing_subscriber::registry().with(lines).with(ours);
         // A second logger in one process is refused, which leaves the first: that is fine.
         let _ = log.try_init();
     }
@@ -180,10 +187,19 @@ impl Output {
 
     /// Something happened: a JSON line, or prose where it matters to a person.
     pub(crate) fn event(&self, event: &Event) {
+        self.events(std::slice::from_ref(event));
+    }
+
+    /// Several events with one write, which is what keeps up with a fast swarm.
+    pub(crate) fn events(&self, events: &[Event]) {
         if self.is_streaming() {
-            self.json(&stamped(event));
+            let lines = events
+                .iter()
+                .map(|event| serde_json::to_string(&stamped(event)));
+            let lines: String = lines.flatten().map(|line| line + "\n").collect();
+            self.write_out(&lines);
         }
-        self.tell(event);
+        events.iter().for_each(|event| self.tell(event));
     }
 
     /// Prints what clap has to say: help on standard output, complaints on standard error.

@@ -110,6 +110,9 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::open(path, &error))
 }
 
+/// Events printed with one write.
+const EVENTS_AT_ONCE: usize = 512;
+
 /// Runs the plan to its end. A torrent that fails is told of at once and makes the exit status; the others go on.
 ///
 /// # Errors
@@ -199,13 +202,15 @@ fn print_events(
     let print = move || {
         loop {
             match events.blocking_recv() {
-                Ok(event) => out.event(&event),
-                Err(broadcast::error::RecvError::Lagged(lost)) => {
-                    out.warn(
-                        "events_lost",
-                        format!("{lost} events were not printed: the reader is too slow"),
-                    );
+                Ok(event) => {
+                    let mut batch = vec![event];
+                    let after = next_events(&mut events, &mut batch);
+                    out.events(&batch);
+                    if let Err(lost) = after {
+                        warn_of_lost(&out, lost);
+                    }
                 }
+                Err(broadcast::error::RecvError::Lagged(lost)) => warn_of_lost(&out, lost),
                 Err(broadcast::error::RecvError::Closed) => break,
             }
         }
@@ -218,6 +223,25 @@ fn print_events(
     thread
         .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start a thread: {error}")))?;
     Ok(printed)
+}
+
+/// Adds the events that wait, up to a bound; or tells how many were lost.
+fn next_events(events: &mut broadcast::Receiver<Event>, batch: &mut Vec<Event>) -> Result<(), u64> {
+    while batch.len() < EVENTS_AT_ONCE {
+        match events.try_recv() {
+            Ok(event) => batch.push(event),
+            Err(broadcast::error::TryRecvError::Lagged(lost)) => return Err(lost),
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+fn warn_of_lost(out: &Output, lost: u64) {
+    out.warn(
+        "events_lost",
+        format!("{lost} events were not printed: the reader is too slow"),
+    );
 }
 
 /// A torrent that runs, and where its payload is.

@@ -197,6 +197,15 @@ impl OpenFile {
         }
     }
 
+    /// After a failed sync the kernel calls pages clean that never reached the disk. They are dropped, so that whoever checks
+    /// this file next reads what is there (R6). Mapped pages cannot be dropped, so the mapping goes first.
+    pub(super) fn forget_if_poisoned(&self) {
+        if self.poisoned.load(Ordering::Acquire) {
+            self.unmap();
+            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        }
+    }
+
     fn free(&self) -> u64 {
         rustix::fs::fstatvfs(&self.file)
             .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
@@ -205,12 +214,7 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if self.poisoned.load(Ordering::Acquire) {
-            // The kernel calls pages clean that never reached the disk. Drop them, so that whoever checks this file next reads what is
-            // there (R6). Mapped pages cannot be dropped, so the mapping goes first.
-            self.unmap();
-            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
-        }
+        self.forget_if_poisoned();
     }
 }
 

@@ -256,19 +256,15 @@ impl Payload {
         self.disk.run_slow(move || files.digest()).await
     }
 
-    /// Whether nothing was ever written to any file, as far as the filesystem tells: false where it cannot.
+    /// Whether nothing was ever written to file number `at`, as far as the filesystem tells: false where it cannot.
     ///
     /// # Errors
-    /// If a file is there and cannot be opened.
-    pub async fn is_blank(&self) -> Result<bool, DiskError> {
+    /// If it cannot be opened.
+    pub async fn is_blank(&self, at: usize) -> Result<bool, DiskError> {
         let files = Arc::clone(&self.files);
         let job = move || {
-            for piece in files.layout.geometry().all_pieces() {
-                if !files.is_unwritten(piece)? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+            let length = files.layout.files()[at].length;
+            Ok(files.file(at)?.is_hole(0, length))
         };
         self.disk.run_slow(job).await
     }
@@ -529,6 +525,7 @@ impl Files {
         let synced = self.sync_dirty();
         self.handles.forget(self.id);
         for file in self.locked.values() {
+            file.forget_if_poisoned();
             lock::release(file.file());
         }
         synced

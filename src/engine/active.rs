@@ -18,6 +18,7 @@ use super::events::{Event, Hex};
 use super::joining::Dialled;
 use super::links::Links;
 use super::prepare::Prepared;
+use super::reports::Shelf;
 use super::resources::Resources;
 use super::status::{State, Status};
 use super::torrent::Order;
@@ -57,7 +58,6 @@ pub(super) enum Done {
         result: Result<(), DiskError>,
     },
     Committed(Result<Committed, EngineError>),
-    Finished(Result<(), EngineError>),
     Noted,
 }
 
@@ -67,6 +67,9 @@ pub(super) struct Active<'a> {
     pub(super) torrent: &'a AddTorrent,
     pub(super) info: Arc<Info>,
     pub(super) payload: Payload,
+    /// The payload for uploads, and what went wrong with them.
+    pub(super) shelf: Shelf,
+    failures: mpsc::Receiver<DiskError>,
     pub(super) swarm: Swarm,
     pub(super) links: Links,
     /// What connections may upload.
@@ -108,6 +111,7 @@ impl<'a> Active<'a> {
         let now = Instant::now();
         let info = Arc::clone(&torrent.metainfo.info);
         let (reporter, reports) = mpsc::channel(TORRENT_QUEUE);
+        let (tell_failure, failures) = mpsc::channel(1);
         let seed = rand::random();
         let config = SwarmConfig {
             geometry: *info.geometry(),
@@ -136,6 +140,11 @@ impl<'a> Active<'a> {
             ),
             swarm: Swarm::new(now, config, start),
             checkpoint: Checkpoint::new(now),
+            shelf: Shelf {
+                payload: prepared.payload.clone(),
+                failures: tell_failure,
+            },
+            failures,
             payload: prepared.payload,
             links: Links::default(),
             jobs: JoinSet::new(),
@@ -212,6 +221,7 @@ impl<'a> Active<'a> {
                 Some(done) = self.jobs.join_next() => self.job_done(done).await,
                 Some(dialled) = self.dials.join_next() => dialled.map(|dialled| self.on_dialled(dialled)).map_err(|error| defect(&error)),
                 Some(answer) = self.announces.join_next() => answer.map(|answer| self.on_announced(answer)).map_err(|error| defect(&error)),
+                Some(error) = self.failures.recv() => Err(error.into()),
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.timeout(Instant::now());
                     Ok(())
@@ -267,10 +277,6 @@ impl<'a> Active<'a> {
             }
             Done::Committed(Ok(committed)) => self.on_committed(now, &committed),
             Done::Committed(Err(error)) => return Err(self.give_up(error).await),
-            Done::Finished(result) => {
-                result?;
-                self.on_finished(now);
-            }
             Done::Noted => {}
         }
         Ok(())
@@ -278,7 +284,8 @@ impl<'a> Active<'a> {
 
     fn next_deadline(&self, now: Instant) -> Instant {
         let idle = now + Duration::from_secs(60);
-        let tick = (!self.links.is_empty()).then_some(self.tick_at);
+        let moves = !self.links.is_empty() || !self.status.borrow().peers.is_empty();
+        let tick = moves.then_some(self.tick_at);
         [
             self.swarm.next_deadline(),
             self.discovery.next_deadline(),
@@ -369,12 +376,8 @@ impl<'a> Active<'a> {
 
     /// Makes the status that others see true again.
     pub(super) fn publish(&mut self, now: Instant) {
-        let tally = self.swarm.tally(Instant::now());
-        let peers: Vec<_> = self.peer_statuses(now);
-        let (down_rate, up_rate) = (
-            peers.iter().map(|p| p.down_rate).sum(),
-            peers.iter().map(|p| p.up_rate).sum(),
-        );
+        let tally = self.swarm.tally(now);
+        let peers = self.peer_statuses(now);
         let bytes_verified = self.swarm.bytes_verified();
         self.status.send_modify(|status| {
             status.verified = self.swarm.verified().count();
@@ -383,20 +386,21 @@ impl<'a> Active<'a> {
             status.downloaded = tally.downloaded;
             status.uploaded = tally.uploaded;
             status.wasted = tally.wasted;
-            status.down_rate = down_rate;
-            status.up_rate = up_rate;
+            status.down_rate = tally.down_rate;
+            status.up_rate = tally.up_rate;
             status.peers = peers;
         });
         let moved = tally.downloaded + tally.uploaded;
-        if now >= self.progress_at && moved != self.last_moved {
+        let at_work = moved != self.last_moved || !self.finished && !self.links.is_empty();
+        if now >= self.progress_at && at_work {
             self.progress_at = now + Duration::from_secs(1);
             self.last_moved = moved;
             self.resources.tell(Event::Progress {
                 info_hash: Hex(self.info.info_hash()),
                 verified: self.swarm.verified().count(),
                 total: self.info.geometry().pieces(),
-                down_rate,
-                up_rate,
+                down_rate: tally.down_rate,
+                up_rate: tally.up_rate,
                 peers: self.links.len(),
             });
         }

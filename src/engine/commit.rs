@@ -1,22 +1,23 @@
 //! From verified to durable (R2 to R4): sync what a set of pieces touches, commit the set, and only then call it durable. And
 //! the orderly end, which does the same for everything that is left.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::active::{Active, Done, Ending};
 use super::error::EngineError;
 use super::events::{Event, Hex};
-use super::prepare::{known, runs};
+use super::prepare::{check_digest, known_files, runs};
 use super::status::State;
 use crate::base::{BlockRange, PieceIndex};
 use crate::store::{Commit, Totals};
 
 /// How long connections may take to hand over what they hold when the torrent stops.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// How long trackers may take to hear that we stop.
-const GOODBYE: Duration = Duration::from_millis(800);
+/// When trackers must have heard that we stop, counted from the beginning of the end.
+const GOODBYE: Duration = Duration::from_millis(1_200);
 
 /// A set of pieces that became durable.
 pub(super) struct Committed {
@@ -48,7 +49,8 @@ impl Active<'_> {
         partial: Option<Vec<BlockRange>>,
     ) -> impl Future<Output = Result<Committed, EngineError>> + Send + use<> {
         let payload = self.payload.clone();
-        let resources = std::sync::Arc::clone(&self.resources);
+        let torrent = self.torrent.clone();
+        let resources = Arc::clone(&self.resources);
         let info_hash = self.info.info_hash();
         let total = self.info.geometry().pieces();
         let finished = self.swarm.durable().count() + pieces.len() as u32 == total;
@@ -59,9 +61,12 @@ impl Active<'_> {
             let mut touched = pieces.clone();
             touched.extend(partial.iter().flatten().map(|range| range.piece()));
             let mut identities = payload.sync(touched).await?;
+            if finished && !pieces.is_empty() {
+                check_digest(&payload, &torrent).await?;
+            }
             if clean {
                 // The last word on every file, also on those that only bad pieces were written to.
-                identities = known(payload.identities().await?);
+                identities = known_files(payload.identities().await?);
             }
             let commit = Commit {
                 durable: pieces.iter().map(|piece| piece.get()).collect(),
@@ -75,10 +80,14 @@ impl Active<'_> {
                 totals,
             };
             resources.store.commit(info_hash, commit).await?;
+            let took = started.elapsed();
+            if finished {
+                payload.downgrade_to_shared().await?;
+            }
             Ok(Committed {
                 pieces,
                 finished,
-                took: started.elapsed(),
+                took,
             })
         }
     }
@@ -104,54 +113,38 @@ impl Active<'_> {
             ms: committed.took.as_millis() as u64,
         });
         if committed.finished {
-            self.finish();
+            self.on_finished(now);
         }
     }
 
     /// R6: a sync or commit that failed is not tried again. What it covered is forgotten, notes included, so that nobody takes
     /// pages for good that the kernel has marked clean and the disk never saw.
     pub(super) async fn give_up(&mut self, error: EngineError) -> EngineError {
+        self.committing = false;
         let lost = self.checkpoint.failed();
+        if matches!(error, EngineError::Digest { .. }) {
+            // The bytes are on the disk; they are not what was promised.
+            return error;
+        }
         let lost = lost.iter().map(|piece| piece.get()).collect();
-        if let Err(error) = self
-            .resources
-            .store
-            .clear(self.info.info_hash(), lost)
-            .await
-        {
+        let info_hash = self.info.info_hash();
+        if let Err(error) = self.resources.store.clear(info_hash, lost).await {
             tracing::error!(%error, "what was lost could not be forgotten");
         }
         error
     }
 
-    /// Every piece is durable: what is left is a look at the whole, and to let others read it.
-    fn finish(&mut self) {
-        self.finished = true;
-        let payload = self.payload.clone();
-        let expected = self.torrent.metainfo.blake3;
-        let path = self.torrent.dest.join(self.info.name());
-        self.jobs.spawn(async move {
-            let finished = async {
-                if let Some(expected) = expected
-                    && payload.digest().await? != expected
-                {
-                    return Err(EngineError::Digest { path });
-                }
-                Ok(payload.downgrade_to_shared().await?)
-            };
-            Done::Finished(finished.await)
-        });
-    }
-
     /// From here on the torrent only shares.
-    pub(super) fn on_finished(&mut self, now: Instant) {
+    fn on_finished(&mut self, now: Instant) {
+        self.finished = true;
         self.discovery.completed(now);
-        self.tell_complete();
         self.publish(now);
         if !self.stopping {
             self.status
                 .send_modify(|status| status.state = State::Seeding);
         }
+        // Last, so that whoever hears of it finds it so.
+        self.tell_complete();
     }
 
     /// Says that the payload is whole and durable.
@@ -170,34 +163,31 @@ impl Active<'_> {
     /// Hangs up, stores what is still under way, and makes durable whatever is verified. After a failure the disk is not
     /// trusted with more.
     pub(super) async fn wind_down(&mut self, ending: &Ending) -> Result<(), EngineError> {
+        let begun = tokio::time::Instant::now();
         self.stopping = true;
         self.swarm.set_paused(Instant::now(), true);
         self.dials.abort_all();
         self.links.close_all("we stop");
-        if matches!(ending, Ending::Failed(_)) {
-            self.jobs.shutdown().await;
-            self.close().await;
-            return Ok(());
-        }
         let goodbye = self.say_goodbye();
-        let settled = self.settle().await;
-        if matches!(ending, Ending::Stopped(_)) {
-            // A tracker that does not answer finds out by itself.
-            let _ = timeout(GOODBYE, goodbye).await;
-        }
-        self.close().await;
-        settled
-    }
-
-    async fn close(&self) {
+        self.hear_out().await;
+        let settled = match ending {
+            Ending::Failed(_) => {
+                self.abandon().await;
+                Ok(())
+            }
+            Ending::Paused(_) | Ending::Stopped(_) => self.settle().await,
+        };
         // Nothing that is not durable by now is claimed to be.
         if let Err(error) = self.payload.clone().close().await {
             tracing::warn!(%error, "files did not close in order");
         }
+        // A tracker that does not answer finds out by itself.
+        let _ = timeout_at(begun + GOODBYE, goodbye).await;
+        settled
     }
 
-    async fn settle(&mut self) -> Result<(), EngineError> {
-        // Connections hand over the blocks of unfinished runs as they close.
+    /// Connections hand over the blocks of unfinished runs as they close.
+    async fn hear_out(&mut self) {
         let all_gone = async {
             while !self.links.is_empty() {
                 let Some((key, report)) = self.reports.recv().await else {
@@ -209,9 +199,27 @@ impl Active<'_> {
         if timeout(FAREWELL, all_gone).await.is_err() {
             tracing::debug!("some connections did not close in time");
         }
+    }
+
+    async fn settle(&mut self) -> Result<(), EngineError> {
         self.save_peers();
         self.finish_jobs().await?;
-        self.commit_rest().await
+        match self.commit_rest().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    /// Sees through what is under way, and takes back what a commit among it could not keep.
+    async fn abandon(&mut self) {
+        while let Some(done) = self.jobs.join_next().await {
+            match done {
+                Ok(Done::Committed(Ok(committed))) => self.on_committed(Instant::now(), &committed),
+                Ok(Done::Committed(Err(error))) => drop(self.give_up(error).await),
+                // It failed already, and that is told.
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 
     /// Sees everything through that is under way, and what follows from it.
@@ -225,20 +233,18 @@ impl Active<'_> {
         }
     }
 
-    /// The last commit: what is verified becomes durable, unfinished pieces are kept block by block.
+    /// The last commit: what is verified becomes durable, unfinished pieces are kept block by block, totals are counted.
     async fn commit_rest(&mut self) -> Result<(), EngineError> {
-        if self.finished {
+        let pieces = self.checkpoint.begin();
+        if self.finished && self.swarm.tally(Instant::now()).uploaded == 0 {
             return Ok(());
         }
-        let now = Instant::now();
-        let pieces = self.checkpoint.begin();
         let partial = self.swarm.stored_blocks().collect();
         let committed = self.commit_of(pieces, Some(partial)).await?;
-        if committed.pieces.is_empty() {
-            return Ok(());
+        if !committed.pieces.is_empty() {
+            self.on_committed(Instant::now(), &committed);
         }
-        self.on_committed(now, &committed);
-        self.finish_jobs().await
+        Ok(())
     }
 
     /// Tells the trackers that we stop.

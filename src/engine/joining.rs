@@ -120,7 +120,7 @@ impl Active<'_> {
             key,
             commands: inbox,
             reports: self.reporter.clone(),
-            source: self.payload.clone(),
+            source: self.shelf.clone(),
             budget: Arc::clone(&self.resources.budget),
             up: Arc::clone(&self.resources.up),
             down: Arc::clone(&self.resources.down),

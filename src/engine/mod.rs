@@ -129,15 +129,12 @@ impl Engine {
     /// If its files cannot be opened or created, belong to something else, or are missing.
     pub async fn add(&self, torrent: AddTorrent) -> Result<Torrent, EngineError> {
         let info_hash = torrent.metainfo.info.info_hash();
-        if self.torrents.get(info_hash).is_some() {
-            return Err(EngineError::AlreadyAdded(info_hash));
-        }
-        let (torrent, opened) = Torrent::start(Arc::clone(&self.resources), torrent);
+        let (torrent, task) = Torrent::new(Arc::clone(&self.resources), torrent);
+        // Its place is taken before it touches anything of the store's.
         if !self.torrents.insert(torrent.clone()) {
-            torrent.stop().await;
             return Err(EngineError::AlreadyAdded(info_hash));
         }
-        let result = opened.await.unwrap_or(Err(EngineError::Stopped));
+        let result = task.spawn().await.unwrap_or(Err(EngineError::Stopped));
         match result {
             Ok(()) => Ok(torrent),
             Err(error) => {
@@ -157,19 +154,17 @@ impl Engine {
     /// # Errors
     /// If it was not added, or the catalog cannot be written.
     pub async fn remove(&self, info_hash: InfoHash) -> Result<(), EngineError> {
-        let torrent = self
-            .torrents
-            .remove(info_hash)
-            .ok_or(EngineError::NotAdded(info_hash))?;
+        let torrent = self.torrents.get(info_hash);
+        let torrent = torrent.ok_or(EngineError::NotAdded(info_hash))?;
         torrent.stop().await;
-        Ok(self.resources.store.remove_torrent(info_hash).await?)
+        self.resources.store.remove_torrent(info_hash).await?;
+        self.torrents.remove(info_hash);
+        Ok(())
     }
 
     /// Makes everything that is verified durable and stops, in under two seconds on a disk that answers.
     pub async fn shutdown(self) {
-        if let Some(accepting) = &self.accepting {
-            accepting.abort();
-        }
+        self.deafen();
         let mut stopping: JoinSet<()> = self
             .torrents
             .all()
@@ -187,5 +182,19 @@ impl Engine {
         if let Err(error) = closed {
             tracing::warn!(%error, "the store did not close in order");
         }
+    }
+
+    fn deafen(&self) {
+        if let Some(accepting) = &self.accepting {
+            accepting.abort();
+        }
+    }
+}
+
+impl Drop for Engine {
+    /// Without [`Engine::shutdown`] everything still stops in order, only nobody waits for it: with the listener and the
+    /// engine the last handles to the torrents are gone.
+    fn drop(&mut self) {
+        self.deafen();
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -11,13 +12,16 @@ use super::config::{AddTorrent, Goal};
 use super::error::EngineError;
 use super::events::{Event, Hex};
 use super::resources::Resources;
-use super::resume::{self, Plan};
+use super::resume::{self, Evidence, Plan};
 use super::status::{State, Status};
 use crate::base::{Bitfield, BlockRange, FileIdentity, PieceIndex};
 use crate::disk::{Access, DiskError, Payload};
 use crate::disk::{FileSpec, Layout, SpecKind};
 use crate::format::metainfo::{FileKind, Info};
 use crate::store::{Choices, Commit, Record};
+
+/// Pieces that are hashed between two looks at whether they are still wanted.
+const BETWEEN_LOOKS: usize = 64;
 
 /// A torrent with its files open and its pieces told apart.
 pub(super) struct Prepared {
@@ -51,11 +55,13 @@ pub fn layout(info: &Info, dest: &Path) -> Result<Layout, DiskError> {
     )
 }
 
-/// Does all of it; `opened` hears when the files are open and only hashing is left.
+/// Does all of it; `opened` hears when the files are open and only hashing is left. When `cancelled` is set meanwhile, it
+/// ends with [`EngineError::Stopped`], with nothing held any more.
 pub(super) async fn prepare(
     resources: &Resources,
     torrent: &AddTorrent,
     status: &watch::Sender<Status>,
+    cancelled: &AtomicBool,
     opened: impl FnOnce(),
 ) -> Result<Prepared, EngineError> {
     let started = Instant::now();
@@ -65,6 +71,7 @@ pub(super) async fn prepare(
         info: &torrent.metainfo.info,
         layout: Arc::new(layout(&torrent.metainfo.info, &torrent.dest)?),
         status,
+        cancelled,
     };
     preparation.run(started, opened).await
 }
@@ -75,137 +82,124 @@ struct Preparation<'a> {
     info: &'a Info,
     layout: Arc<Layout>,
     status: &'a watch::Sender<Status>,
+    cancelled: &'a AtomicBool,
+}
+
+/// What the store says of the torrent.
+struct Known {
+    /// What it remembers of this place.
+    record: Option<Record>,
+    /// Whether the catalog says that the files were made here.
+    catalogued: bool,
+    /// Whether it remembers another place, which is to be forgotten.
+    moved: bool,
 }
 
 impl Preparation<'_> {
     async fn run(self, started: Instant, opened: impl FnOnce()) -> Result<Prepared, EngineError> {
-        let record = self.record().await?;
-        let found = self
-            .resources
-            .disk
-            .look(Arc::clone(&self.layout))
-            .await?
-            .files;
-        let hashed = self.torrent.hashed.as_deref();
-        let plan = resume::plan(
-            &self.layout,
-            self.info.geometry(),
-            record.as_ref(),
-            &found,
-            hashed,
-        );
+        let known = self.known().await?;
+        let record = known.record.as_ref();
+        let layout = Arc::clone(&self.layout);
+        let found = self.resources.disk.look(layout).await?.files;
+        let evidence = Evidence {
+            record,
+            catalogued: known.catalogued,
+            found: &found,
+            hashed: self.torrent.hashed.as_deref(),
+        };
+        let plan = resume::plan(&self.layout, self.info.geometry(), &evidence);
         let plan = plan.map_err(|missing| self.missing(missing.path))?;
 
-        // Reading needs no more than a shared lock, so a file that others seed can be adopted while they do.
-        let all_there = self.all_there(&found);
-        let read_first = all_there || self.torrent.goal == Goal::Seed;
-        let mut payload = self
-            .open(if read_first {
-                Access::Read
-            } else {
-                self.write(&found, record.as_ref())
-            })
-            .await?;
-        if !read_first {
-            self.remember(&payload).await?;
-        }
+        // Nothing is made or claimed before what is there has been judged. Reading needs no more than a shared lock, so files
+        // that others seed can be adopted while they do.
+        let write = self.write(&found, record);
+        let to_judge = plan.trusted.is_full() || !plan.recheck.is_empty();
+        let seed = self.torrent.goal == Goal::Seed;
+        let mut payload = if to_judge || seed {
+            self.open(Access::Read).await?
+        } else {
+            self.clear_gone(record, &plan.trusted).await?;
+            self.open(write.clone()).await?
+        };
         opened();
 
         let mut verified = plan.trusted.clone();
         verified.extend(self.recheck(&payload, &plan).await?);
-        if !verified.is_full() {
-            if self.torrent.goal == Goal::Seed {
-                return Err(self.incomplete(&verified));
-            }
-            if read_first {
-                self.refuse_strangers(&record, &plan, &verified, &payload)
-                    .await?;
-                payload.close().await?;
-                payload = self.open(self.write(&found, record.as_ref())).await?;
-                self.remember(&payload).await?;
-            }
+        if seed && !verified.is_full() {
+            payload.close().await?;
+            return Err(self.incomplete(&verified));
         }
-        let durable = self
-            .settle(&payload, &plan, &verified, record.as_ref())
-            .await?;
+        if to_judge && !verified.is_full() {
+            let judged = self.refuse_strangers(&plan, record, &verified, &payload);
+            let judged = judged.await;
+            payload.close().await?;
+            judged?;
+            self.clear_gone(record, &verified).await?;
+            payload = self.open(write).await?;
+        }
+        self.settle(&payload, &plan, &verified, &known).await?;
         self.report(started, &plan, &verified);
         Ok(Prepared {
             payload,
+            durable: verified.clone(),
             verified,
-            durable,
             partial: plan.partial,
-            totals: record.map(|record| record.totals).unwrap_or_default(),
+            totals: known.record.map(|record| record.totals).unwrap_or_default(),
         })
     }
 
-    /// What the store remembers, if it is about the same place.
-    async fn record(&self) -> Result<Option<Record>, EngineError> {
+    async fn known(&self) -> Result<Known, EngineError> {
         let info_hash = self.info.info_hash();
         let pieces = self.info.geometry().pieces();
         let files = self.info.files().len();
         let store = &self.resources.store;
         let record = store.load(info_hash, pieces, files).await?;
         let choices = store.choices(info_hash).await?;
-        if record.is_some() && choices.is_none_or(|choices| choices.dest != self.torrent.dest) {
-            // The payload is wanted elsewhere now; what is known of the old place says nothing about the new one.
-            store.clear_all(info_hash).await?;
-            return Ok(None);
-        }
-        Ok(record)
-    }
-
-    fn all_there(&self, found: &[Option<FileIdentity>]) -> bool {
-        let mut files = self.layout.files().iter().zip(found);
-        files.all(|(file, found)| {
-            file.kind != SpecKind::Payload || found.is_some_and(|found| found.size == file.length)
+        let here = choices.is_some_and(|choices| choices.dest == self.torrent.dest);
+        Ok(Known {
+            moved: !here && record.is_some(),
+            record: record.filter(|_| here),
+            catalogued: here,
         })
     }
 
     /// Files that the store knows may be brought to their length; others of another length are not ours to touch.
     fn write(&self, found: &[Option<FileIdentity>], record: Option<&Record>) -> Access {
-        let known = |file: usize| {
-            record.is_some_and(|record| record.identities.get(file).is_some_and(Option::is_some))
-        };
         Access::Write {
             overwrite: self.torrent.overwrite,
-            ours: (0..found.len()).map(known).collect(),
+            ours: (0..found.len())
+                .map(|file| is_known(record, file))
+                .collect(),
         }
     }
 
     async fn open(&self, access: Access) -> Result<Payload, EngineError> {
         let layout = Arc::clone(&self.layout);
-        let opened = self
-            .resources
-            .disk
-            .open(layout, access, self.resources.write_path)
-            .await?;
+        let disk = &self.resources.disk;
+        let opened = disk.open(layout, access, self.resources.write_path).await?;
         Ok(opened.payload)
     }
 
-    /// R0: the catalog entry comes after the files exist. R9: and before the first new piece the store knows that we are at work.
-    async fn remember(&self, payload: &Payload) -> Result<(), EngineError> {
-        let info_hash = self.info.info_hash();
-        self.catalogue().await?;
-        let identities = known(payload.identities().await?);
-        let commit = Commit {
-            identities,
-            ..Commit::default()
+    /// R5: what is durable no more is taken back before a byte is written.
+    async fn clear_gone(
+        &self,
+        record: Option<&Record>,
+        verified: &Bitfield,
+    ) -> Result<(), EngineError> {
+        let geometry = self.info.geometry();
+        let is_gone = |&piece: &u32| {
+            let piece = geometry.piece(piece);
+            piece.is_some_and(|piece| !verified.contains(piece))
         };
-        self.resources.store.commit(info_hash, commit).await?;
-        self.resources.store.begin(info_hash).await?;
-        Ok(())
-    }
-
-    async fn catalogue(&self) -> Result<(), EngineError> {
-        let choices = Choices {
-            dest: self.torrent.dest.clone(),
-            paused: false,
-            seed_only: self.torrent.goal == Goal::Seed,
-        };
-        let metainfo = self.torrent.metainfo.to_torrent();
-        let store = &self.resources.store;
-        Ok(store
-            .put_torrent(self.info.info_hash(), metainfo, choices)
+        let durable = record.into_iter().flat_map(|record| record.durable.iter());
+        let gone: Vec<u32> = durable.filter(is_gone).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        Ok(self
+            .resources
+            .store
+            .clear(self.info.info_hash(), gone)
             .await?)
     }
 
@@ -219,96 +213,117 @@ impl Preparation<'_> {
             return Ok(Vec::new());
         }
         let total = plan.recheck.len() as u32;
-        let status = self.status.clone();
-        let progress = move |_: PieceIndex, _: bool| {
-            status.send_modify(|status| {
-                if let State::Checking { done, .. } = &mut status.state {
-                    *done += 1;
-                }
-            });
-        };
         self.status
             .send_modify(|status| status.state = State::Checking { done: 0, total });
         let info = Arc::clone(&self.torrent.metainfo.info);
-        let expected = Arc::new(move |piece| *info.piece_hash(piece));
-        let results = payload
-            .recheck(plan.recheck.clone(), expected, progress)
-            .await?;
-        Ok(results
-            .into_iter()
-            .filter(|&(_, good)| good)
-            .map(|(piece, _)| piece)
-            .collect())
+        let expected: Arc<dyn Fn(PieceIndex) -> [u8; 20] + Send + Sync> =
+            Arc::new(move |piece| *info.piece_hash(piece));
+        let mut good = Vec::new();
+        for some in plan.recheck.chunks(BETWEEN_LOOKS) {
+            if self.cancelled.load(Ordering::Relaxed) {
+                payload.clone().close().await?;
+                return Err(EngineError::Stopped);
+            }
+            let status = self.status.clone();
+            let progress = move |_: PieceIndex, _: bool| {
+                status.send_modify(|status| {
+                    if let State::Checking { done, .. } = &mut status.state {
+                        *done += 1;
+                    }
+                });
+            };
+            let checked = payload.recheck(some.to_vec(), Arc::clone(&expected), progress);
+            let checked = checked.await?.into_iter();
+            good.extend(checked.filter(|&(_, good)| good).map(|(piece, _)| piece));
+        }
+        Ok(good)
     }
 
-    /// Files of the right length that nobody vouches for and in which nothing is right belong to someone else, unless they
-    /// are nothing but holes, which is what is left when a download is cut short right after its files were made.
+    /// A file of the right length that nobody vouches for and in which nothing is right belongs to someone else, unless it is
+    /// nothing but a hole, which is what is left when a download is cut short right after its files were made.
     async fn refuse_strangers(
         &self,
-        record: &Option<Record>,
         plan: &Plan,
+        record: Option<&Record>,
         verified: &Bitfield,
         payload: &Payload,
     ) -> Result<(), EngineError> {
-        let stranger = record.is_none() && verified.count() == 0 && !plan.recheck.is_empty();
-        if !stranger || self.torrent.overwrite || payload.is_blank().await? {
+        if self.torrent.overwrite {
             return Ok(());
         }
-        payload.clone().close().await?;
-        Err(EngineError::NotThisTorrent { path: self.path() })
+        let geometry = self.info.geometry();
+        for &file in plan.unknown.iter().filter(|&&file| !is_known(record, file)) {
+            let mut pieces = self
+                .layout
+                .pieces_of(file)
+                .filter_map(|piece| geometry.piece(piece));
+            if !pieces.any(|piece| verified.contains(piece)) && !payload.is_blank(file).await? {
+                let path = self.layout.files()[file].path.clone();
+                return Err(EngineError::NotThisTorrent { path });
+            }
+        }
+        Ok(())
     }
 
-    /// What was found good by hashing becomes durable: synced, then committed. Returns all that is durable now.
+    /// The first commit of this run, after the files exist (R0): the catalog entry, what was found good by hashing (synced
+    /// before, R3), what the files are, and, unless all is there, that they are about to be written to (R9).
     async fn settle(
         &self,
         payload: &Payload,
         plan: &Plan,
         verified: &Bitfield,
-        record: Option<&Record>,
-    ) -> Result<Bitfield, EngineError> {
+        known: &Known,
+    ) -> Result<(), EngineError> {
         let info_hash = self.info.info_hash();
-        let geometry = self.info.geometry();
-        let known = record.map(|record| &record.durable);
-        let gone: Vec<u32> = known
-            .iter()
-            .flat_map(|bits| bits.iter())
-            .filter(|&p| !has(verified, geometry, p))
-            .collect();
-        if !gone.is_empty() {
-            self.resources.store.clear(info_hash, gone).await?;
-        }
-        let new: Vec<PieceIndex> = geometry
-            .all_pieces()
-            .filter(|&piece| {
-                verified.contains(piece) && known.is_none_or(|bits| !bits.contains(piece))
-            })
-            .collect();
+        let store = &self.resources.store;
+        let record = known.record.as_ref();
         let finished = verified.is_full();
-        let unchanged = new.is_empty()
-            && record.is_some_and(|record| record.finished == finished && record.clean);
-        if unchanged || verified.count() == 0 && !finished {
-            return Ok(verified.clone());
+        if finished
+            && record.is_some_and(|record| record.finished && record.clean)
+            && plan.recheck.is_empty()
+        {
+            return Ok(());
+        }
+        if known.moved {
+            // The payload is wanted here now; what is known of the old place says nothing about the new one.
+            store.clear_all(info_hash).await?;
+        }
+        self.catalogue().await?;
+        let is_new = |piece: &PieceIndex| {
+            verified.contains(*piece)
+                && record.is_none_or(|record| !record.durable.contains(*piece))
+        };
+        let new: Vec<PieceIndex> = self.info.geometry().all_pieces().filter(is_new).collect();
+        let numbers: Vec<u32> = new.iter().map(|piece| piece.get()).collect();
+        if let Err(error) = payload.sync(new).await {
+            // R6: nobody may take pages for good later that the disk never saw.
+            store.clear(info_hash, numbers).await?;
+            return Err(error.into());
         }
         if finished {
-            self.catalogue().await?;
+            check_digest(payload, self.torrent).await?;
         }
-        let synced = payload.sync(new.clone()).await?;
-        let identities = if finished {
-            self::known(payload.identities().await?)
-        } else {
-            synced
-        };
         let commit = Commit {
-            durable: new.iter().map(|piece| piece.get()).collect(),
-            identities,
+            durable: numbers,
+            identities: known_files(payload.identities().await?),
             finished,
-            // An unfinished torrent is about to be written to.
             clean: finished,
-            partial: (!plan.partial.is_empty() || finished).then(|| runs(&plan.partial)),
+            partial: Some(runs(&plan.partial)),
             totals: record.map(|record| record.totals).unwrap_or_default(),
         };
-        self.resources.store.commit(info_hash, commit).await?;
-        Ok(verified.clone())
+        Ok(store.commit(info_hash, commit).await?)
+    }
+
+    async fn catalogue(&self) -> Result<(), EngineError> {
+        let choices = Choices {
+            dest: self.torrent.dest.clone(),
+            paused: false,
+            seed_only: self.torrent.goal == Goal::Seed,
+        };
+        let metainfo = self.torrent.metainfo.to_torrent();
+        let store = &self.resources.store;
+        let info_hash = self.info.info_hash();
+        Ok(store.put_torrent(info_hash, metainfo, choices).await?)
     }
 
     fn report(&self, started: Instant, plan: &Plan, verified: &Bitfield) {
@@ -345,14 +360,25 @@ impl Preparation<'_> {
     }
 }
 
-fn has(bits: &Bitfield, geometry: &crate::base::Geometry, piece: u32) -> bool {
-    geometry
-        .piece(piece)
-        .is_some_and(|piece| bits.contains(piece))
+fn is_known(record: Option<&Record>, file: usize) -> bool {
+    record.is_some_and(|record| record.identities.get(file).is_some_and(Option::is_some))
+}
+
+/// Compares a payload that is whole with the BLAKE3 digest of its metainfo, if that has one.
+pub(super) async fn check_digest(
+    payload: &Payload,
+    torrent: &AddTorrent,
+) -> Result<(), EngineError> {
+    match torrent.metainfo.blake3 {
+        Some(expected) if payload.digest().await? != expected => Err(EngineError::Digest {
+            path: torrent.dest.join(torrent.metainfo.info.name()),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The files that exist, by number.
-pub(super) fn known(identities: Vec<Option<FileIdentity>>) -> Vec<(usize, FileIdentity)> {
+pub(super) fn known_files(identities: Vec<Option<FileIdentity>>) -> Vec<(usize, FileIdentity)> {
     let numbered = identities.into_iter().enumerate();
     numbered
         .filter_map(|(file, identity)| Some((file, identity?)))

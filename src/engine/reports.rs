@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::mpsc;
+
 use super::active::{Active, Done, Share};
 use super::events::{Event, Hex, client_name};
 use super::status::PeerStatus;
 use crate::base::{BlockRange, PeerId, PieceIndex};
-use crate::disk::Payload;
+use crate::disk::{DiskError, Payload};
 use crate::net::peer::{BlockSource, Report};
 use crate::proto::wire::{Event as Heard, ExtendedHandshake};
 use crate::swarm::{PeerKey, PeerView, Verdict};
@@ -15,12 +17,21 @@ use crate::swarm::{PeerKey, PeerView, Verdict};
 /// Room that is kept for what is granted and has not come yet, in bytes: a full pipeline at a fast peer.
 const GRANTED_ROOM: u64 = 16 << 20;
 
-impl BlockSource for Payload {
+/// The payload as connections read it. What fails is told to the torrent's task, which stops: a file that cannot be read
+/// is not what it was.
+#[derive(Clone, Debug)]
+pub(super) struct Shelf {
+    pub(super) payload: Payload,
+    pub(super) failures: mpsc::Sender<DiskError>,
+}
+
+impl BlockSource for Shelf {
     async fn read(&self, ranges: Vec<BlockRange>) -> Option<Vec<u8>> {
-        match Payload::read(self, ranges).await {
+        match self.payload.read(ranges).await {
             Ok(data) => Some(data),
             Err(error) => {
-                tracing::warn!(%error, "an upload could not be read");
+                // The first failure is enough.
+                let _ = self.failures.try_send(error);
                 None
             }
         }
@@ -155,24 +166,25 @@ impl Active<'_> {
                     Done::Checked { piece, result }
                 });
             }
+            Verdict::Write(parts) if parts == [range] => self.store(range, data, Arc::new(share)),
             Verdict::Write(parts) => {
                 let share = Arc::new(share);
                 for part in parts {
-                    let payload = self.payload.clone();
-                    let share = Arc::clone(&share);
                     let from = (part.begin() - range.begin()) as usize;
                     let bytes = data[from..from + part.len() as usize].to_vec();
-                    self.jobs.spawn(async move {
-                        let result = payload.write(part, bytes).await;
-                        drop(share);
-                        Done::Written {
-                            range: part,
-                            result,
-                        }
-                    });
+                    self.store(part, bytes, Arc::clone(&share));
                 }
             }
         }
+    }
+
+    fn store(&mut self, range: BlockRange, data: Vec<u8>, share: Arc<Share>) {
+        let payload = self.payload.clone();
+        self.jobs.spawn(async move {
+            let result = payload.write(range, data).await;
+            drop(share);
+            Done::Written { range, result }
+        });
     }
 
     pub(super) fn peer_statuses(&self, now: Instant) -> Vec<PeerStatus> {

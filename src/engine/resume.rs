@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use crate::base::{Bitfield, BlockRange, FileIdentity, Geometry, PieceIndex};
-use crate::disk::{Layout, SpecKind};
+use crate::disk::{FileSpec, Layout, SpecKind};
 use crate::store::{Note, Record};
 
 /// What to do with what is there.
@@ -18,6 +18,8 @@ pub(super) struct Plan {
     pub(super) trusted: Bitfield,
     /// Pieces to hash before anything else.
     pub(super) recheck: Vec<PieceIndex>,
+    /// Files whose content nobody vouches for, by place in the torrent.
+    pub(super) unknown: Vec<usize>,
     /// Blocks that are on disk but not yet vouched for by a hash.
     pub(super) partial: Vec<BlockRange>,
     /// Whether the last run ended in order; true if there was none.
@@ -42,28 +44,48 @@ enum Belief {
     Absent,
 }
 
-/// Decides from the store's `record` (if the torrent is known), what the files are now (`found`, in torrent order), and
-/// what the payload's files were (`hashed`, pads and links left out) when all of it was found good a moment ago.
+/// What is known when a torrent starts.
+#[derive(Debug)]
+pub(super) struct Evidence<'a> {
+    /// What the store remembers.
+    pub(super) record: Option<&'a Record>,
+    /// Whether the catalog says that the files were made (R0: its entry comes after them), though the record may be lost.
+    pub(super) catalogued: bool,
+    /// What the files are now, in torrent order.
+    pub(super) found: &'a [Option<FileIdentity>],
+    /// What the payload's files were (pads and links left out) when all of it was found good a moment ago.
+    pub(super) hashed: Option<&'a [FileIdentity]>,
+}
+
+/// Decides from the evidence.
 pub(super) fn plan(
     layout: &Layout,
     geometry: &Geometry,
-    record: Option<&Record>,
-    found: &[Option<FileIdentity>],
-    hashed: Option<&[FileIdentity]>,
+    evidence: &Evidence<'_>,
 ) -> Result<Plan, Missing> {
+    let &Evidence {
+        record,
+        found,
+        hashed,
+        ..
+    } = evidence;
     let clean = record.is_none_or(|record| record.clean);
     let pieces = geometry.pieces();
     if hashed.is_some_and(|hashed| all_unchanged(layout, hashed, found)) {
         let trusted = Bitfield::full(pieces);
         let (recheck, partial) = (Vec::new(), Vec::new());
+        let unknown = Vec::new();
         return Ok(Plan {
             trusted,
             recheck,
+            unknown,
             partial,
             clean,
         });
     }
-    let beliefs = beliefs(layout, record, found)?;
+    let beliefs = beliefs(layout, evidence)?;
+    let unknown = (0..beliefs.len()).filter(|&file| beliefs[file] == Belief::Unknown);
+    let unknown = unknown.collect();
     let mut worst = vec![Belief::Ours; pieces as usize];
     for (file, &belief) in beliefs.iter().enumerate() {
         for piece in layout.pieces_of(file) {
@@ -103,6 +125,7 @@ pub(super) fn plan(
     Ok(Plan {
         trusted,
         recheck,
+        unknown,
         partial,
         clean,
     })
@@ -124,23 +147,20 @@ fn all_unchanged(layout: &Layout, then: &[FileIdentity], now: &[Option<FileIdent
     files.len() == then.len() && files.iter().zip(then).all(unchanged)
 }
 
-fn beliefs(
-    layout: &Layout,
-    record: Option<&Record>,
-    found: &[Option<FileIdentity>],
-) -> Result<Vec<Belief>, Missing> {
-    let belief = |(at, file): (usize, &crate::disk::FileSpec)| {
+fn beliefs(layout: &Layout, evidence: &Evidence<'_>) -> Result<Vec<Belief>, Missing> {
+    let record = evidence.record;
+    let clean = record.is_none_or(|record| record.clean);
+    let belief = |(at, file): (usize, &FileSpec)| {
         if file.kind != SpecKind::Payload || file.length == 0 {
             return Ok(Belief::Ours);
         }
         let known = record.and_then(|record| record.identities.get(at).copied().flatten());
-        let clean = record.is_none_or(|record| record.clean);
-        match (known, found[at]) {
+        match (known, evidence.found[at]) {
             (Some(known), Some(now)) if known.is_unchanged(&now) => Ok(Belief::Ours),
             // Our own last writes came after the identity was taken.
             (Some(known), Some(now)) if !clean && known.is_same_file(&now) => Ok(Belief::Ours),
             (_, Some(now)) if now.size == file.length => Ok(Belief::Unknown),
-            (Some(_), None) => Err(Missing {
+            (known, None) if known.is_some() || evidence.catalogued => Err(Missing {
                 path: file.path.clone(),
             }),
             _ => Ok(Belief::Absent),
@@ -152,7 +172,6 @@ fn beliefs(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::FileSpec;
     use crate::store::Totals;
 
     const PIECE: u64 = 16_384;
@@ -195,6 +214,23 @@ mod tests {
         }
     }
 
+    fn decide(
+        layout: &Layout,
+        geometry: &Geometry,
+        record: Option<&Record>,
+        found: &[Option<FileIdentity>],
+        hashed: Option<&[FileIdentity]>,
+    ) -> Result<Plan, Missing> {
+        let catalogued = record.is_some();
+        let evidence = Evidence {
+            record,
+            catalogued,
+            found,
+            hashed,
+        };
+        plan(layout, geometry, &evidence)
+    }
+
     fn numbers(pieces: &[PieceIndex]) -> Vec<u32> {
         pieces.iter().map(|piece| piece.get()).collect()
     }
@@ -204,7 +240,7 @@ mod tests {
         let (layout, geometry) = layout();
         let record = record(&[0, 1, 4], true, &geometry);
         let found = vec![Some(identity(1)); 3];
-        let plan = plan(&layout, &geometry, Some(&record), &found, None).unwrap();
+        let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
         assert_eq!(plan.trusted.iter().collect::<Vec<_>>(), [0, 1, 4]);
         assert!(plan.recheck.is_empty());
         assert_eq!(plan.partial.len(), 1);
@@ -215,7 +251,7 @@ mod tests {
         let (layout, geometry) = layout();
         let record = record(&[0, 1, 2, 4], true, &geometry);
         let found = vec![Some(identity(1)), Some(identity(2)), Some(identity(1))];
-        let plan = plan(&layout, &geometry, Some(&record), &found, None).unwrap();
+        let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
         assert_eq!(plan.trusted.iter().collect::<Vec<_>>(), [0, 1, 4]);
         assert_eq!(numbers(&plan.recheck), [2, 3]);
     }
@@ -233,7 +269,7 @@ mod tests {
             },
         ];
         let found = vec![Some(identity(9)); 3];
-        let plan = plan(&layout, &geometry, Some(&record), &found, None).unwrap();
+        let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
         assert!(!plan.clean);
         assert_eq!(plan.trusted.iter().collect::<Vec<_>>(), [0, 1]);
         assert_eq!(numbers(&plan.recheck), [3]);
@@ -245,8 +281,22 @@ mod tests {
         let (layout, geometry) = layout();
         let record = record(&[0], true, &geometry);
         let found = vec![None, Some(identity(1)), Some(identity(1))];
-        let missing = plan(&layout, &geometry, Some(&record), &found, None).unwrap_err();
+        let missing = decide(&layout, &geometry, Some(&record), &found, None).unwrap_err();
         assert_eq!(missing.path, PathBuf::from("/payload/a"));
+    }
+
+    #[test]
+    fn files_in_the_catalog_are_missed_even_when_the_record_is_lost() {
+        let (layout, geometry) = layout();
+        let found = vec![Some(identity(1)), Some(identity(1)), None];
+        let evidence = Evidence {
+            record: None,
+            catalogued: true,
+            found: &found,
+            hashed: None,
+        };
+        let missing = plan(&layout, &geometry, &evidence).unwrap_err();
+        assert_eq!(missing.path, PathBuf::from("/payload/c"));
     }
 
     #[test]
@@ -257,8 +307,9 @@ mod tests {
             ..identity(1)
         };
         let found = vec![Some(identity(1)), None, Some(short)];
-        let plan = plan(&layout, &geometry, None, &found, None).unwrap();
+        let plan = decide(&layout, &geometry, None, &found, None).unwrap();
         assert_eq!(numbers(&plan.recheck), [0, 1]);
+        assert_eq!(plan.unknown, [0]);
         assert_eq!(plan.trusted.count(), 0);
         assert!(plan.clean);
     }
@@ -268,10 +319,10 @@ mod tests {
         let (layout, geometry) = layout();
         let found = vec![Some(identity(3)); 3];
         let hashed = vec![identity(3); 3];
-        let good = plan(&layout, &geometry, None, &found, Some(&hashed)).unwrap();
+        let good = decide(&layout, &geometry, None, &found, Some(&hashed)).unwrap();
         assert!(good.trusted.is_full());
         let hashed = vec![identity(3), identity(2), identity(3)];
-        let changed = plan(&layout, &geometry, None, &found, Some(&hashed)).unwrap();
+        let changed = decide(&layout, &geometry, None, &found, Some(&hashed)).unwrap();
         assert_eq!(changed.recheck.len(), 6);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -52,11 +53,8 @@ pub(super) struct Incoming {
 }
 
 impl Torrent {
-    /// Starts the task. Its first word on the channel is whether its files could be opened.
-    pub(super) fn start(
-        resources: Arc<Resources>,
-        torrent: AddTorrent,
-    ) -> (Self, oneshot::Receiver<Result<(), EngineError>>) {
+    /// A torrent that does nothing until its task is run.
+    pub(super) fn new(resources: Arc<Resources>, torrent: AddTorrent) -> (Self, TorrentTask) {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let status = watch::Sender::new(Status::new(&torrent.metainfo.info));
         let handle = Self {
@@ -64,16 +62,14 @@ impl Torrent {
             orders,
             status: status.subscribe(),
         };
-        let (opened, hears) = oneshot::channel();
         let task = TorrentTask {
             resources,
             torrent,
             orders: inbox,
             status,
-            opened: Some(opened),
+            opened: None,
         };
-        tokio::spawn(task.run());
-        (handle, hears)
+        (handle, task)
     }
 
     /// Its name on the wire.
@@ -153,7 +149,7 @@ impl Torrent {
 }
 
 /// The owner of one torrent.
-struct TorrentTask {
+pub(super) struct TorrentTask {
     resources: Arc<Resources>,
     torrent: AddTorrent,
     orders: mpsc::Receiver<Order>,
@@ -169,6 +165,14 @@ enum Rest {
 }
 
 impl TorrentTask {
+    /// Starts it. The first word on the channel is whether its files could be opened.
+    pub(super) fn spawn(mut self) -> oneshot::Receiver<Result<(), EngineError>> {
+        let (opened, hears) = oneshot::channel();
+        self.opened = Some(opened);
+        tokio::spawn(self.run());
+        hears
+    }
+
     async fn run(mut self) {
         loop {
             match self.work().await {
@@ -197,14 +201,11 @@ impl TorrentTask {
         }
     }
 
-    /// Reports `error`. True if the torrent never got started, so that nobody holds it.
+    /// Reports `error`. True if the torrent never got started and whoever added it knows, so that nobody holds it.
     fn fail(&mut self, error: EngineError) -> bool {
         self.set_state(State::Failed(error.clone()));
         match self.opened.take() {
-            Some(opened) => {
-                let _ = opened.send(Err(error));
-                true
-            }
+            Some(opened) => opened.send(Err(error)).is_ok(),
             None => {
                 self.resources.tell(Event::Error {
                     info_hash: Some(Hex(self.torrent.metainfo.info.info_hash())),
@@ -222,12 +223,8 @@ impl TorrentTask {
             Ok(prepared) => prepared,
             Err(rest) => return rest,
         };
-        let active = Active::new(
-            Arc::clone(&self.resources),
-            &self.torrent,
-            prepared,
-            &self.status,
-        );
+        let resources = Arc::clone(&self.resources);
+        let active = Active::new(resources, &self.torrent, prepared, &self.status);
         match active.run(&mut self.orders).await {
             Ending::Paused(done) => Rest::Paused(done),
             Ending::Stopped(done) => Rest::Stopped(done),
@@ -235,43 +232,50 @@ impl TorrentTask {
         }
     }
 
+    /// Prepares. Whoever wants it to end meanwhile waits until nothing is held any more.
     async fn prepare(&mut self) -> Result<Prepared, Rest> {
-        let opened = self.opened.take();
         let (tell, mut told) = oneshot::channel();
-        let mut opened = opened;
-        let mut more_peers = Vec::new();
+        let cancelled = AtomicBool::new(false);
         let torrent = self.torrent.clone();
-        let preparing = prepare(&self.resources, &torrent, &self.status, || {
+        let preparing = prepare(&self.resources, &torrent, &self.status, &cancelled, || {
             // The receiver outlives this future.
             let _ = tell.send(());
         });
         tokio::pin!(preparing);
-        loop {
+        let mut rest = None;
+        let result = loop {
             tokio::select! {
                 biased;
-                Ok(()) = &mut told, if opened.is_some() => {
-                    if let Some(opened) = opened.take() {
-                        let _ = opened.send(Ok(()));
+                Ok(()) = &mut told, if self.opened.is_some() => self.opened.take().into_iter().for_each(hear),
+                result = &mut preparing => break result,
+                order = self.orders.recv(), if rest.is_none() => {
+                    match order {
+                        Some(Order::Pause(done)) => rest = Some(Rest::Paused(done)),
+                        Some(Order::Stop(done)) => rest = Some(Rest::Stopped(Some(done))),
+                        Some(Order::Resume(done)) => drop(done.send(())),
+                        Some(Order::Peers(peers)) => self.torrent.peers.extend(peers),
+                        Some(Order::Incoming(_)) => {}
+                        None => rest = Some(Rest::Stopped(None)),
                     }
+                    cancelled.store(rest.is_some(), Ordering::Relaxed);
                 }
-                result = &mut preparing => {
-                    match opened {
-                        // It may be ready before anybody has heard that its files are open.
-                        Some(opened) if result.is_ok() => drop(opened.send(Ok(()))),
-                        opened => self.opened = opened,
-                    }
-                    self.torrent.peers.extend(more_peers);
-                    return result.map_err(Rest::Failed);
+            }
+        };
+        match (rest, result) {
+            (Some(rest), Ok(prepared)) => {
+                // It was ready just then. All that it found is committed.
+                if let Err(error) = prepared.payload.close().await {
+                    return Err(Rest::Failed(error.into()));
                 }
-                order = self.orders.recv() => match order {
-                    // Nothing has been written yet, so there is nothing to settle.
-                    Some(Order::Pause(done)) => return Err(Rest::Paused(done)),
-                    Some(Order::Stop(done)) => return Err(Rest::Stopped(Some(done))),
-                    Some(Order::Resume(done)) => drop(done.send(())),
-                    Some(Order::Peers(peers)) => more_peers.extend(peers),
-                    Some(Order::Incoming(_)) => {}
-                    None => return Err(Rest::Stopped(None)),
-                },
+                Err(rest)
+            }
+            (Some(rest), Err(_)) => Err(rest),
+            (None, result) => {
+                if result.is_ok() {
+                    // It may be ready before anybody has heard that its files are open.
+                    self.opened.take().into_iter().for_each(hear);
+                }
+                result.map_err(Rest::Failed)
             }
         }
     }
@@ -300,4 +304,10 @@ impl TorrentTask {
             status.peers.clear();
         });
     }
+}
+
+/// Tells whoever added the torrent that its files are open.
+fn hear(opened: oneshot::Sender<Result<(), EngineError>>) {
+    // Whoever it was may have stopped waiting.
+    let _ = opened.send(Ok(()));
 }

@@ -269,15 +269,6 @@ impl Store {
             .await
     }
 
-    /// R9: says, durably, that files of a torrent are about to be written to, so that they will not be as the last commit
-    /// knew them. A commit that is [`clean`](Commit::clean) takes it back.
-    ///
-    /// # Errors
-    /// If the database cannot be written; then the files must not be touched.
-    pub async fn begin(&self, info_hash: InfoHash) -> Result<(), StoreError> {
-        self.ask(move |worker| worker.begin(&info_hash)).await
-    }
-
     /// Closes the database and lets go of the folder, after all that was asked before. What is asked later fails with
     /// [`StoreError::Closed`].
     ///

@@ -42,7 +42,8 @@ pub struct Commit {
     pub identities: Vec<(usize, FileIdentity)>,
     /// Whether every piece is durable now. The store believes it only if the bits say so too.
     pub finished: bool,
-    /// Whether nothing is written to the files after this, until [`Store::begin`](super::Store::begin).
+    /// R9: whether nothing is written to the files after this, so that they stay as `identities` says. A commit that is not clean
+    /// comes before the first write.
     pub clean: bool,
     /// At a clean stop: every synced block of unfinished pieces, in place of those of the last one.
     pub partial: Option<Vec<Partial>>,
@@ -172,26 +173,6 @@ fn put_bits(
     }
     pages.put(batch, info_hash, database.next_sequence());
     Ok(false)
-}
-
-/// R9: files are about to be written to. Durable when this returns, and free if it was said before.
-pub(super) fn begin(
-    database: &mut Database,
-    info_hash: &InfoHash,
-    shape: Shape,
-) -> Result<(), StoreError> {
-    let row = TorrentRow::get(database, info_hash)?;
-    if row.is_some_and(|row| !row.clean) {
-        return Ok(());
-    }
-    let begun = TorrentRow {
-        shape,
-        finished: row.is_some_and(|row| row.finished),
-        clean: false,
-    };
-    let mut batch = Batch::default();
-    begun.put(&mut batch, info_hash);
-    database.commit(batch)
 }
 
 /// R5: the bits of `pieces` and what is known of their blocks are gone, durably, when this returns.

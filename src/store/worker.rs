@@ -167,11 +167,6 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn begin(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
-        let shape = self.shape_of(info_hash)?;
-        self.with(|database| progress::begin(database, info_hash, shape))
-    }
-
     pub(super) fn clear(
         &mut self,
         info_hash: &InfoHash,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// How long to wait for a whole transfer.
-pub const TRANSFER: Duration = Duration::from_secs(120);
+pub const TRANSFER: Duration = Duration::from_secs(400);
 
 /// Asks `probe` again and again until it answers, or panics after `limit` saying what was awaited.
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
