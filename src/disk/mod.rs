@@ -15,6 +15,7 @@ mod checkpoint;
 mod create;
 mod error;
 mod file;
+mod files;
 mod handles;
 mod hash;
 mod layout;

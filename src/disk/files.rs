@@ -1,0 +1,299 @@
+//! The files of one torrent, and everything about them that blocks.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::create::{FileState, Ready};
+use super::file::OpenFile;
+use super::handles::Handles;
+use super::hash::PieceHasher;
+use super::lock::{self, Hold};
+use super::payload::Checked;
+use super::place::{Place, identity};
+use super::{DiskError, Layout};
+use crate::base::{BlockRange, FileIdentity, PieceIndex};
+
+/// Bytes read and hashed at once: a multiple of the block, small enough to be hashed out of the processor's cache.
+const CHUNK: usize = 256 << 10;
+
+/// The files themselves; everything here blocks.
+#[derive(Debug)]
+pub(super) struct Files {
+    id: u64,
+    handles: Arc<Handles>,
+    pub(super) layout: Arc<Layout>,
+    pub(super) place: Place,
+    /// The files that are locked, open as long as we live.
+    locked: HashMap<usize, Arc<OpenFile>>,
+    poisoned: Vec<Arc<AtomicBool>>,
+    /// Device and inode of each file when first seen: another file under its name is not ours.
+    inodes: Vec<OnceLock<(u64, u64)>>,
+    writable: AtomicBool,
+    mapped: bool,
+    /// SHA-1 of a piece of zeros.
+    zeros: OnceLock<[u8; 20]>,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.handles.forget(self.id);
+    }
+}
+
+impl Files {
+    /// `mapped` says whether files are mapped; `None` if they are only read.
+    pub(super) fn new(
+        id: u64,
+        handles: Arc<Handles>,
+        layout: Arc<Layout>,
+        ready: Ready,
+        mapped: Option<bool>,
+    ) -> Self {
+        let Ready {
+            place,
+            locked,
+            poisoned,
+            states,
+        } = ready;
+        let inodes = states.iter().map(|state| match state {
+            FileState::Existing(found) | FileState::WrongLength(found) => {
+                OnceLock::from((found.device, found.inode))
+            }
+            FileState::Virtual | FileState::Missing => OnceLock::new(),
+        });
+        Self {
+            id,
+            handles,
+            place,
+            locked,
+            poisoned,
+            inodes: inodes.collect(),
+            writable: AtomicBool::new(mapped.is_some()),
+            mapped: mapped.unwrap_or(false),
+            zeros: OnceLock::new(),
+            layout,
+        }
+    }
+
+    pub(super) fn file(&self, at: usize) -> Result<Arc<OpenFile>, DiskError> {
+        match self.locked.get(&at) {
+            Some(file) => Ok(Arc::clone(file)),
+            None => self.handles.get((self.id, at), || self.open(at)),
+        }
+    }
+
+    pub(super) fn open(&self, at: usize) -> Result<OpenFile, DiskError> {
+        let spec = &self.layout.files()[at];
+        let write = self.writable.load(Ordering::Acquire);
+        let file = self
+            .place
+            .open_file(self.layout.relative(&spec.path), write)?;
+        let found = file.metadata();
+        let found = found.map_err(|error| DiskError::io(&spec.path, "look at", error))?;
+        let found = identity(&found);
+        let inode = (found.device, found.inode);
+        let replaced = *self.inodes[at].get_or_init(|| inode) != inode;
+        // To read, a wrong length is told by whoever reads past it.
+        if replaced || (write && found.size != spec.length) {
+            return Err(DiskError::vanished(&spec.path));
+        }
+        let (path, mark) = (spec.path.clone(), Arc::clone(&self.poisoned[at]));
+        Ok(OpenFile::new(
+            path,
+            file,
+            spec.length,
+            write && self.mapped,
+            mark,
+        ))
+    }
+
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
+        let mut rest = data;
+        for span in self.layout.spans(offset, data.len() as u64) {
+            let (now, later) = rest.split_at(span.len as usize);
+            rest = later;
+            if span.pad {
+                continue;
+            }
+            if !self.writable.load(Ordering::Acquire) {
+                let path = self.layout.files()[span.file].path.clone();
+                return Err(DiskError::ReadOnly { path });
+            }
+            self.file(span.file)?.write_at(span.offset, now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let mut rest = buffer;
+        for span in self.layout.spans(offset, rest.len() as u64) {
+            let (now, later) = rest.split_at_mut(span.len as usize);
+            rest = later;
+            if span.pad {
+                now.fill(0);
+            } else {
+                self.file(span.file)?.read_at(span.offset, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_ranges(&self, ranges: &[BlockRange]) -> Result<Vec<u8>, DiskError> {
+        let geometry = self.layout.geometry();
+        let total = ranges.iter().map(|range| range.len() as usize).sum();
+        let mut bytes = vec![0; total];
+        let mut rest = &mut bytes[..];
+        let follows = |one: &BlockRange, two: &BlockRange| {
+            geometry.offset(*one) + u64::from(one.len()) == geometry.offset(*two)
+        };
+        for run in ranges.chunk_by(follows) {
+            let len = run.iter().map(|range| range.len() as usize).sum();
+            let (now, later) = rest.split_at_mut(len);
+            self.read(geometry.offset(run[0]), now)?;
+            rest = later;
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn check(
+        &self,
+        piece: PieceIndex,
+        expected: [u8; 20],
+        digests: bool,
+    ) -> Result<Checked, DiskError> {
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let geometry = self.layout.geometry();
+        let (start, len) = (geometry.offset_of(piece), geometry.len_of(piece) as usize);
+        let mut hasher = PieceHasher::new(digests);
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(CHUNK, 0);
+            for at in (0..len).step_by(CHUNK) {
+                let chunk = &mut buffer[..CHUNK.min(len - at)];
+                self.read(start + at as u64, chunk)?;
+                hasher.update(chunk);
+            }
+            Ok(())
+        })?;
+        let (found, blocks) = hasher.finish();
+        Ok(if found == expected {
+            let digests = digests.then_some(blocks);
+            Checked::Good { digests }
+        } else {
+            Checked::Bad { digests: blocks }
+        })
+    }
+
+    pub(super) fn is_good(&self, piece: PieceIndex, expected: [u8; 20]) -> Result<bool, DiskError> {
+        let good = if self.is_unwritten(piece)? {
+            Ok(self.hash_of_zeros(piece) == expected)
+        } else {
+            let checked = self.check(piece, expected, false);
+            checked.map(|checked| matches!(checked, Checked::Good { .. }))
+        };
+        match good {
+            Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => Ok(false),
+            other => other,
+        }
+    }
+
+    pub(super) fn digest(&self) -> Result<[u8; 32], DiskError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; CHUNK];
+        for (at, spec) in self
+            .layout
+            .payload_files()
+            .filter(|(_, spec)| spec.length > 0)
+        {
+            let file = self.file(at)?;
+            let mut offset = 0;
+            while offset < spec.length {
+                let len = (spec.length - offset).min(CHUNK as u64);
+                let chunk = &mut buffer[..len as usize];
+                file.read_at(offset, chunk)?;
+                hasher.update(chunk);
+                offset += len;
+            }
+        }
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    pub(super) fn is_unwritten(&self, piece: PieceIndex) -> Result<bool, DiskError> {
+        for span in self.layout.piece_spans(piece).filter(|span| !span.pad) {
+            match self.file(span.file) {
+                Ok(file) if file.is_hole(span.offset, span.len) => {}
+                Ok(_) | Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn hash_of_zeros(&self, piece: PieceIndex) -> [u8; 20] {
+        let geometry = self.layout.geometry();
+        let of = |len: u32| {
+            let mut hasher = PieceHasher::new(false);
+            let zeros = vec![0; CHUNK.min(len as usize)];
+            for at in (0..len as usize).step_by(CHUNK) {
+                hasher.update(&zeros[..CHUNK.min(len as usize - at)]);
+            }
+            hasher.finish().0
+        };
+        match geometry.len_of(piece) {
+            len if len == geometry.piece_len() => *self.zeros.get_or_init(|| of(len)),
+            shorter => of(shorter),
+        }
+    }
+
+    pub(super) fn sync(&self, at: usize) -> Result<FileIdentity, DiskError> {
+        let file = self.file(at)?;
+        file.sync()?;
+        let found = file.identity()?;
+        // The descriptor is in order, but does its name still lead to it?
+        let named = self.place.look(self.layout.relative(file.path()))?;
+        let named = named.map(|named| identity(&named));
+        if named.is_none_or(|named| (named.device, named.inode) != (found.device, found.inode)) {
+            return Err(DiskError::vanished(file.path()));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn open_files(&self) -> Vec<Arc<OpenFile>> {
+        let mut open = self.handles.of(self.id);
+        open.extend(self.locked.values().cloned());
+        open
+    }
+
+    /// Syncs every file with bytes that are not; tries all, and gives the first error.
+    pub(super) fn sync_dirty(&self) -> Result<(), DiskError> {
+        let open = self.open_files();
+        let dirty = open.iter().filter(|file| file.is_dirty());
+        dirty.map(|file| file.sync()).fold(Ok(()), Result::and)
+    }
+
+    pub(super) fn close(&self) -> Result<(), DiskError> {
+        self.writable.store(false, Ordering::Release);
+        let synced = self.sync_dirty();
+        self.handles.forget(self.id);
+        for file in self.locked.values() {
+            file.forget_if_poisoned();
+            lock::release(file.file());
+        }
+        synced
+    }
+
+    pub(super) fn downgrade(&self) -> Result<(), DiskError> {
+        self.writable.store(false, Ordering::Release);
+        self.sync_dirty()?;
+        self.open_files().iter().for_each(|file| file.unmap());
+        // Opened again when needed, then for reading.
+        self.handles.forget(self.id);
+        let hold = |file: &Arc<OpenFile>| lock::hold(file.file(), file.path(), Hold::Shared);
+        self.locked.values().try_for_each(hold)
+    }
+}
