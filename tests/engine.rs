@@ -1,0 +1,319 @@
+//! The public API of the library, against real files and sockets of this machine: what it refuses, and that a refusal
+//! changes nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use seedbank::engine::{
+    AddTorrent, Config, Engine, ErrorKind, Event, Goal, IoMode, State, Torrent,
+};
+use seedbank::format::metainfo::create::Draft;
+use seedbank::format::metainfo::{Metainfo, PlainFile};
+use tempfile::TempDir;
+use tokio::sync::broadcast;
+
+const PIECE: u32 = 32 * 1024;
+
+/// A folder with payloads, states and destinations, and what there is to share in it.
+struct World {
+    root: TempDir,
+    metainfo: Metainfo,
+}
+
+/// Bytes that differ from piece to piece and from `salt` to `salt`.
+fn bytes(len: usize, salt: u64) -> Vec<u8> {
+    let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(step).take(len).collect()
+}
+
+impl World {
+    /// A folder `pair` of two files, `a` and `b`, of whole pieces each, under `source/`.
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("source/pair");
+        fs::create_dir_all(&folder).unwrap();
+        let files = [
+            ("a", bytes(10 * PIECE as usize, 1)),
+            ("b", bytes(6 * PIECE as usize, 2)),
+        ];
+        for (name, content) in &files {
+            fs::write(folder.join(name), content).unwrap();
+        }
+        let plain = |(name, content): &(&str, Vec<u8>)| PlainFile {
+            path: vec![(*name).to_owned()],
+            length: content.len() as u64,
+        };
+        let mut draft = Draft::folder("pair", files.iter().map(plain).collect());
+        draft.piece_length = PIECE;
+        let all: Vec<u8> = files.into_iter().flat_map(|(_, content)| content).collect();
+        draft.pieces = all
+            .chunks(PIECE as usize)
+            .map(seedbank::disk::sha1)
+            .collect();
+        let metainfo = draft.finish().unwrap();
+        Self { root, metainfo }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    async fn engine(&self, state: &str) -> Engine {
+        let config = Config {
+            state: self.path(state),
+            tcp_listen: Some(([127, 0, 0, 1], 0).into()),
+            io: IoMode::Auto,
+            max_down: None,
+            max_up: None,
+        };
+        Engine::start(config).await.unwrap()
+    }
+
+    fn torrent(&self, dest: &str, goal: Goal, peers: Vec<SocketAddr>) -> AddTorrent {
+        AddTorrent {
+            metainfo: self.metainfo.clone(),
+            dest: self.path(dest),
+            goal,
+            peers,
+            overwrite: false,
+            hashed: None,
+        }
+    }
+
+    async fn seeder(&self) -> (Engine, Torrent) {
+        let engine = self.engine("seeder").await;
+        let torrent = self.torrent("source", Goal::Seed, vec![]);
+        let torrent = engine.add(torrent).await.unwrap();
+        torrent.completed().await.unwrap();
+        (engine, torrent)
+    }
+
+    /// Downloads everything to `dest` with the state folder `state`.
+    async fn fetch(&self, state: &str, dest: &str) {
+        let (seeder, _) = self.seeder().await;
+        let peers = seeder.tcp_addr().into_iter().collect();
+        let engine = self.engine(state).await;
+        let torrent = self.torrent(dest, Goal::Download, peers);
+        let torrent = engine.add(torrent).await.unwrap();
+        torrent.completed().await.unwrap();
+        engine.shutdown().await;
+        seeder.shutdown().await;
+        self.assert_whole(dest);
+    }
+
+    fn assert_whole(&self, dest: &str) {
+        for name in ["a", "b"] {
+            let expected = fs::read(self.path("source/pair").join(name)).unwrap();
+            let found = fs::read(self.path(dest).join("pair").join(name)).unwrap();
+            assert!(expected == found, "{name} in {dest}");
+        }
+    }
+}
+
+/// Trusted, rechecked and missing pieces of the next `resume`.
+async fn resumed(events: &mut broadcast::Receiver<Event>) -> (u32, u32, u32) {
+    loop {
+        if let Event::Resume {
+            trusted,
+            rechecked,
+            missing,
+            ..
+        } = events.recv().await.unwrap()
+        {
+            return (trusted, rechecked, missing);
+        }
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_file_among_several_is_refused_and_nothing_is_made() {
+    let world = World::new();
+    fs::create_dir_all(world.path("dest/pair")).unwrap();
+    let strange = bytes(10 * PIECE as usize, 99);
+    fs::write(world.path("dest/pair/a"), &strange).unwrap();
+    let (seeder, _) = world.seeder().await;
+    let peers: Vec<_> = seeder.tcp_addr().into_iter().collect();
+    let engine = world.engine("state").await;
+    let torrent = world.torrent("dest", Goal::Download, peers.clone());
+    let refused = match engine.add(torrent).await {
+        Ok(torrent) => torrent.completed().await.unwrap_err(),
+        Err(refused) => refused,
+    };
+    assert_eq!(refused.kind(), ErrorKind::FileExists, "{refused}");
+    assert_eq!(names(&world.path("dest/pair")), ["a"]);
+    assert!(fs::read(world.path("dest/pair/a")).unwrap() == strange);
+
+    engine
+        .remove(world.metainfo.info.info_hash())
+        .await
+        .unwrap();
+    let mut torrent = world.torrent("dest", Goal::Download, peers);
+    torrent.overwrite = true;
+    let torrent = engine.add(torrent).await.unwrap();
+    torrent.completed().await.unwrap();
+    world.assert_whole("dest");
+    engine.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_of_what_is_wanted_is_adopted() {
+    let world = World::new();
+    fs::create_dir_all(world.path("dest/pair")).unwrap();
+    fs::copy(world.path("source/pair/a"), world.path("dest/pair/a")).unwrap();
+    let (seeder, _) = world.seeder().await;
+    let engine = world.engine("state").await;
+    let mut events = engine.subscribe();
+    let peers = seeder.tcp_addr().into_iter().collect();
+    let torrent = world.torrent("dest", Goal::Download, peers);
+    let torrent = engine.add(torrent).await.unwrap();
+    torrent.completed().await.unwrap();
+    assert_eq!(resumed(&mut events).await, (0, 10, 6));
+    assert_eq!(torrent.status().downloaded, 6 * u64::from(PIECE));
+    world.assert_whole("dest");
+    engine.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_that_is_gone_is_missing_even_when_the_database_is_lost() {
+    let world = World::new();
+    world.fetch("state", "dest").await;
+    fs::remove_dir_all(world.path("state/db")).unwrap();
+    fs::remove_dir_all(world.path("dest/pair")).unwrap();
+    let engine = world.engine("state").await;
+    let refused = engine
+        .add(world.torrent("dest", Goal::Download, vec![]))
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+    assert!(names(&world.path("dest")).is_empty());
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mistyped_destination_makes_nothing_forgotten() {
+    let world = World::new();
+    world.fetch("state", "dest").await;
+    let engine = world.engine("state").await;
+    let mut events = engine.subscribe();
+    let refused = engine.add(world.torrent("dset", Goal::Seed, vec![])).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotFound);
+    let torrent = engine
+        .add(world.torrent("dest", Goal::Download, vec![]))
+        .await
+        .unwrap();
+    torrent.completed().await.unwrap();
+    assert_eq!(resumed(&mut events).await, (16, 0, 0));
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_changed_file_is_hashed_alone_and_mended() {
+    let world = World::new();
+    world.fetch("state", "dest").await;
+    let path = world.path("dest/pair/b");
+    let mut content = fs::read(&path).unwrap();
+    content[PIECE as usize] ^= 1;
+    fs::write(&path, content).unwrap();
+    let (seeder, _) = world.seeder().await;
+    let engine = world.engine("state").await;
+    let mut events = engine.subscribe();
+    let peers = seeder.tcp_addr().into_iter().collect();
+    let torrent = world.torrent("dest", Goal::Download, peers);
+    let torrent = engine.add(torrent).await.unwrap();
+    torrent.completed().await.unwrap();
+    assert_eq!(resumed(&mut events).await, (10, 6, 1));
+    world.assert_whole("dest");
+    engine.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pause_and_resume_hash_nothing_and_let_go_of_the_files_between() {
+    let world = World::new();
+    let (engine, torrent) = world.seeder().await;
+    let mut events = engine.subscribe();
+    torrent.pause().await;
+    assert!(matches!(torrent.status().state, State::Paused));
+    let path = world.path("source/pair/a");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .try_lock()
+        .unwrap();
+    torrent.resume().await;
+    torrent.completed().await.unwrap();
+    assert_eq!(resumed(&mut events).await, (16, 0, 0));
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_cut_short_while_it_is_seeded_stops_that_torrent_and_says_why() {
+    let world = World::new();
+    let (seeder, torrent) = world.seeder().await;
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(world.path("source/pair/a"))
+        .unwrap();
+    file.set_len(5).unwrap();
+    let engine = world.engine("state").await;
+    let peers = seeder.tcp_addr().into_iter().collect();
+    let download = engine
+        .add(world.torrent("dest", Goal::Download, peers))
+        .await
+        .unwrap();
+    let mut status = torrent.watch();
+    let failed = |status: &seedbank::engine::Status| matches!(status.state, State::Failed(_));
+    status.wait_for(failed).await.unwrap();
+    let error = torrent.completed().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    // The one who asked for it goes on, and so does the engine.
+    assert!(matches!(download.status().state, State::Downloading));
+    fs::write(world.path("source/pair/a"), bytes(10 * PIECE as usize, 1)).unwrap();
+    torrent.resume().await;
+    torrent.completed().await.unwrap();
+    download.completed().await.unwrap();
+    world.assert_whole("dest");
+    engine.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torrent_is_added_once_and_again_after_it_was_removed() {
+    let world = World::new();
+    let (engine, torrent) = world.seeder().await;
+    let again = engine
+        .add(world.torrent("source", Goal::Seed, vec![]))
+        .await;
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::Usage);
+    engine.remove(torrent.info_hash()).await.unwrap();
+    assert!(engine.torrents().is_empty());
+    let gone = engine.remove(torrent.info_hash()).await;
+    assert_eq!(gone.unwrap_err().kind(), ErrorKind::Usage);
+    let again = engine
+        .add(world.torrent("source", Goal::Seed, vec![]))
+        .await
+        .unwrap();
+    again.completed().await.unwrap();
+    engine.shutdown().await;
+}
