@@ -124,6 +124,7 @@ impl Active<'_> {
             budget: Arc::clone(&self.resources.budget),
             up: Arc::clone(&self.resources.up),
             down: Arc::clone(&self.resources.down),
+            spare: Arc::clone(&self.resources.spare),
         };
         tokio::spawn(async move {
             peer::run(stream, session, ties).await;
