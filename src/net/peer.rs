@@ -303,7 +303,9 @@ impl<S: BlockSource> Connection<S> {
         self.inbox.consume(used);
         let wait = self.ties.down.take(now, got as u64);
         self.read_at = now + wait;
-        self.session.was_deaf(wait);
+        if !wait.is_zero() {
+            self.session.was_deaf(wait);
+        }
         Ok(())
     }
 
