@@ -107,6 +107,11 @@ pub const BLOCK_COPIES_MAX: u8 = 3;
 
 // --- net and engine: connections and queues ---------------------------------------------------
 
+/// Empty buffers of stored runs that are kept for the next ones, over all connections, in bytes: what waits for the disk as a
+/// rule. Fresh memory costs a page fault every 4 KiB.
+pub const SPARE_BYTES: usize = 16 << 20;
+/// Strangers: connections that have not said yet what they want. Honest ones say it at once.
+pub const STRANGERS_MAX: usize = 256;
 /// Connections of one torrent.
 pub const PEERS_PER_TORRENT: usize = 80;
 /// Connections of the whole engine.

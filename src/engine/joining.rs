@@ -124,6 +124,7 @@ impl Active<'_> {
             budget: Arc::clone(&self.resources.budget),
             up: Arc::clone(&self.resources.up),
             down: Arc::clone(&self.resources.down),
+            spare: Arc::clone(&self.resources.spare),
         };
         tokio::spawn(async move {
             peer::run(stream, session, ties).await;
@@ -153,8 +154,11 @@ impl Active<'_> {
         }
     }
 
+    /// Says that a peer is here, once: as soon as its client's name is known, or when it leaves without having said it.
     pub(super) fn tell_joined(&mut self, key: PeerKey) {
-        if let Some(link) = self.links.get(key) {
+        if let Some(link) = self.links.get_mut(key)
+            && !std::mem::replace(&mut link.introduced, true)
+        {
             self.resources.tell(Event::JoinedToPeer {
                 info_hash: Hex(self.info.info_hash()),
                 peer: link.addr,

@@ -59,6 +59,7 @@ impl Active<'_> {
                 tally,
             } => {
                 self.swarm.on_disconnected(Instant::now(), key, !violation);
+                self.tell_joined(key);
                 if let Some(link) = self.links.remove(key) {
                     self.resources.tell(Event::LeftPeer {
                         info_hash: Hex(self.info.info_hash()),
@@ -117,13 +118,10 @@ impl Active<'_> {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
-        let first = !std::mem::replace(&mut link.introduced, true);
         if let Some(client) = &handshake.client {
             link.client = client_name(Some(client), &PeerId([0; 20]));
         }
-        if first {
-            self.tell_joined(key);
-        }
+        self.tell_joined(key);
         if let Some(port) = handshake.listen_port {
             self.swarm.on_listen_port(now, key, port);
         }

@@ -10,6 +10,7 @@ use super::events::Event;
 use crate::base::PeerId;
 use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, WRITE_BUDGET};
 use crate::disk::{Disk, WritePath};
+use crate::net::spare::Spare;
 use crate::net::throttle::Throttle;
 use crate::store::Store;
 
@@ -30,6 +31,8 @@ pub(super) struct Resources {
     pub(super) dials: Arc<Semaphore>,
     pub(super) up: Arc<Throttle>,
     pub(super) down: Arc<Throttle>,
+    /// Buffers of runs that are stored.
+    pub(super) spare: Arc<Spare>,
     events: broadcast::Sender<Event>,
 }
 
@@ -52,6 +55,7 @@ impl Resources {
             dials: Arc::new(Semaphore::new(DIALS_MAX)),
             up: Arc::new(Throttle::new(now, config.max_up)),
             down: Arc::new(Throttle::new(now, config.max_down)),
+            spare: Arc::new(Spare::new()),
             events: broadcast::Sender::new(EVENT_QUEUE),
         }
     }

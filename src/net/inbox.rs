@@ -1,7 +1,7 @@
 //! Bytes from a socket that are not yet understood.
 
 /// The read buffer of a fresh connection, in bytes; it doubles while reads fill it.
-pub(super) const SMALL: usize = 16 << 10;
+const SMALL: usize = 16 << 10;
 /// The read buffer of a fast connection, in bytes: larger ones fall out of the second-level cache.
 const LARGE: usize = 256 << 10;
 

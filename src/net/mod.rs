@@ -7,5 +7,7 @@ pub mod greet;
 mod inbox;
 pub mod listener;
 pub mod peer;
+mod reporter;
+pub mod spare;
 pub mod throttle;
 pub mod tracker;

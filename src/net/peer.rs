@@ -4,6 +4,9 @@
 //! What a peer sends is paid for from a shared byte budget before it is handed on, so a disk that falls behind makes every
 //! connection stop reading, and TCP slows the senders down.
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -16,16 +19,23 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::batch::Batch;
-use super::inbox::{self, Inbox};
+use super::inbox::Inbox;
+use super::reporter::Reporter;
+use super::spare::Spare;
 use super::throttle::Throttle;
 use crate::base::{BlockRange, PieceIndex};
 use crate::proto::wire::{Event, Session, Tally, WireError};
 use crate::swarm::PeerKey;
 
+/// Payload that is read from disk for one peer at once, if it asks for as much, in bytes: a block.
+const BATCH_MIN: usize = 16 << 10;
 /// Most payload that is read from disk for one peer at once, in bytes.
 const BATCH_MAX: usize = 256 << 10;
 /// A batch is no more than this much time's worth, so that small messages need not wait long behind it.
 const BATCH_TIME: Duration = Duration::from_millis(250);
+
+/// Waiting this long for the torrent's task or for the byte budget counts as having been deaf to the peer.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// An order from the torrent's task.
 #[derive(Debug)]
@@ -91,11 +101,13 @@ pub struct Ties<S> {
     pub up: Arc<Throttle>,
     /// The limit on what comes in.
     pub down: Arc<Throttle>,
+    /// Buffers of runs that are stored.
+    pub spare: Arc<Spare>,
 }
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-enum Gone {
+pub(super) enum Gone {
     #[error("the peer hung up")]
     HungUp,
     #[error("{0}")]
@@ -109,17 +121,20 @@ enum Gone {
 }
 
 /// Runs a connection that has passed the handshake until it ends, then surrenders what it holds and reports that it is gone.
+/// That it is gone is reported even if this panics or is dropped.
 pub async fn run<S: BlockSource>(stream: TcpStream, session: Session, ties: Ties<S>) {
     let (reader, writer) = stream.into_split();
     let now = Instant::now();
     let connection = Connection {
         session,
+        reporter: Reporter::new(ties.key, ties.reports.clone()),
         ties,
         reader,
         writer,
         inbox: Inbox::new(),
         read_at: now,
         reading: None,
+        ahead: None,
         batch: None,
         tally_at: now,
     };
@@ -138,9 +153,12 @@ struct Connection<S> {
     read_at: Instant,
     /// Payload on its way from the disk.
     reading: Option<Reading>,
+    /// Payload read while the batch before it is written.
+    ahead: Option<(Vec<BlockRange>, Vec<u8>)>,
     /// Payload on its way to the socket.
     batch: Option<Batch>,
     tally_at: Instant,
+    reporter: Reporter,
 }
 
 impl<S: BlockSource> Connection<S> {
@@ -148,21 +166,22 @@ impl<S: BlockSource> Connection<S> {
         let Err(gone) = self.serve().await;
         self.session.close();
         // If the torrent's task is gone as well, nobody is left to tell.
-        let _ = self.report(Report::Closing).await;
+        let _ = self.reporter.send(Report::Closing).await;
         let _ = self.deliver().await;
-        let report = Report::Gone {
-            reason: gone.to_string(),
-            violation: matches!(gone, Gone::Violation(_)),
-            tally: self.session.tally(Instant::now()),
-        };
-        let _ = self.ties.reports.send((self.ties.key, report)).await;
+        let tally = self.session.tally(Instant::now());
+        self.reporter.tell_gone(&gone, tally).await;
     }
 
     async fn serve(&mut self) -> Result<Infallible, Gone> {
         loop {
+            let before = Instant::now();
             self.deliver().await?;
             self.fetch_upload();
             let now = Instant::now();
+            let away = now.saturating_duration_since(before);
+            if away > AWAY {
+                self.session.was_deaf(away);
+            }
             let deadline = self.next_deadline(now);
             let may_read = now >= self.read_at;
             let may_write = self.has_output(now);
@@ -178,7 +197,7 @@ impl<S: BlockSource> Connection<S> {
                 }
                 (ranges, data) = pending(&mut self.reading) => {
                     self.reading = None;
-                    self.start_batch(ranges, data);
+                    self.on_read(ranges, data);
                 }
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.session.handle_timeout(Instant::now())?;
@@ -197,7 +216,7 @@ impl<S: BlockSource> Connection<S> {
                     _ => {
                         if let Some((piece, bytes)) = uploaded.replace((range.piece(), range.len()))
                         {
-                            self.report(Report::Uploaded(piece, bytes)).await?;
+                            self.reporter.send(Report::Uploaded(piece, bytes)).await?;
                         }
                     }
                 },
@@ -206,37 +225,44 @@ impl<S: BlockSource> Connection<S> {
                     let budget = Arc::clone(&self.ties.budget);
                     let share = budget.acquire_many_owned(share).await;
                     let share = share.map_err(|_| Gone::Orphaned)?;
-                    self.report(Report::Event(event, Some(share))).await?;
+                    self.reporter
+                        .send(Report::Event(event, Some(share)))
+                        .await?;
                 }
-                event => self.report(Report::Event(event, None)).await?,
+                event => self.reporter.send(Report::Event(event, None)).await?,
             }
         }
         if let Some((piece, bytes)) = uploaded {
-            self.report(Report::Uploaded(piece, bytes)).await?;
+            self.reporter.send(Report::Uploaded(piece, bytes)).await?;
         }
         let now = Instant::now();
         if now >= self.tally_at {
             self.tally_at = now + Duration::from_secs(1);
             let tally = self.session.tally(now);
-            self.report(Report::Tally(tally)).await?;
+            self.reporter.tell_tally(tally).await?;
         }
         Ok(())
-    }
-
-    async fn report(&mut self, report: Report) -> Result<(), Gone> {
-        let sent = self.ties.reports.send((self.ties.key, report)).await;
-        sent.map_err(|_| Gone::Orphaned)
     }
 
     fn next_deadline(&self, now: Instant) -> Instant {
         let session = self.session.next_deadline();
         let read = (self.read_at > now).then_some(self.read_at);
         let write = self.batch.as_ref().map(|batch| batch.not_before);
+        let tally = self.tally_changes(now).then_some(self.tally_at);
         let idle = now + Duration::from_secs(60);
-        [session, read, write.filter(|&at| at > now)]
+        [session, read, write.filter(|&at| at > now), tally]
             .into_iter()
             .flatten()
             .fold(idle, Instant::min)
+    }
+
+    /// Whether what was told of rates and totals is not true any more, or will not be for long.
+    fn tally_changes(&self, now: Instant) -> bool {
+        let told = self.reporter.told();
+        told.down_rate > 0 || told.up_rate > 0 || {
+            let tally = self.session.tally(now);
+            tally.downloaded != told.downloaded || tally.uploaded != told.uploaded
+        }
     }
 
     fn obey_all(&mut self, first: Option<Command>) -> Result<(), Gone> {
@@ -262,10 +288,9 @@ impl<S: BlockSource> Connection<S> {
     }
 
     fn receive(&mut self) -> Result<(), Gone> {
-        let got = match self
-            .reader
-            .try_read(self.inbox.space(self.session.wanted()))
-        {
+        let space = self.inbox.space(self.session.wanted());
+        let turn = space.len().min(self.ties.down.quantum());
+        let got = match self.reader.try_read(&mut space[..turn]) {
             Ok(0) => return Err(Gone::HungUp),
             Ok(got) => got,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -273,22 +298,35 @@ impl<S: BlockSource> Connection<S> {
         };
         let now = Instant::now();
         self.inbox.filled(got);
+        self.find_buffer();
         let used = self.session.receive(now, self.inbox.bytes())?;
         self.inbox.consume(used);
-        self.read_at = now + self.ties.down.take(now, got as u64);
+        let wait = self.ties.down.take(now, got as u64);
+        self.read_at = now + wait;
+        if !wait.is_zero() {
+            self.session.was_deaf(wait);
+        }
         Ok(())
     }
 
-    /// Starts to read what the peer has asked for, unless the last batch is still under way.
+    /// Gives the session memory for the blocks that come next.
+    fn find_buffer(&mut self) {
+        if let Some(len) = self.session.buffer_wanted()
+            && let Some(buffer) = self.ties.spare.take(len)
+        {
+            self.session.recycle(buffer);
+        }
+    }
+
+    /// Starts to read what the peer has asked for, one batch ahead of the one that is being written.
     fn fetch_upload(&mut self) {
-        if self.reading.is_some() || self.batch.is_some() {
+        if self.reading.is_some() || self.ahead.is_some() {
             return;
         }
         let rate = self.session.tally(Instant::now()).up_rate as f64;
         let worth = (rate * BATCH_TIME.as_secs_f64()) as usize;
-        let ranges = self
-            .session
-            .next_uploads(worth.clamp(inbox::SMALL, BATCH_MAX));
+        let most = self.ties.up.quantum().clamp(BATCH_MIN, BATCH_MAX);
+        let ranges = self.session.next_uploads(worth.clamp(BATCH_MIN, most));
         if ranges.is_empty() {
             return;
         }
@@ -299,16 +337,26 @@ impl<S: BlockSource> Connection<S> {
         }));
     }
 
-    fn start_batch(&mut self, ranges: Vec<BlockRange>, data: Option<Vec<u8>>) {
-        let now = Instant::now();
+    fn on_read(&mut self, ranges: Vec<BlockRange>, data: Option<Vec<u8>>) {
         match data {
             Some(data) => {
-                let delay = self.ties.up.take(now, data.len() as u64);
-                self.batch = Some(Batch::new(ranges, data, now + delay));
+                self.ahead = Some((ranges, data));
+                self.start_batch();
             }
             None => ranges
                 .iter()
                 .for_each(|&range| self.session.read_failed(range)),
+        }
+    }
+
+    /// Makes what was read ahead the batch to write, if there is no other.
+    fn start_batch(&mut self) {
+        if self.batch.is_none()
+            && let Some((ranges, data)) = self.ahead.take()
+        {
+            let now = Instant::now();
+            let delay = self.ties.up.take(now, data.len() as u64);
+            self.batch = Some(Batch::new(ranges, data, now + delay));
         }
     }
 
@@ -348,7 +396,8 @@ impl<S: BlockSource> Connection<S> {
                 for &range in &batch.ranges {
                     self.session.uploaded(now, range);
                 }
-                // Let the next batch be fetched before more is written.
+                // Let another batch be fetched before this one is written.
+                self.start_batch();
                 return Ok(());
             }
         }

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+#[cfg(target_os = "linux")]
+use std::net::IpAddr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,6 +58,16 @@ impl Raw {
     /// Connects to `to`; nothing is sent yet.
     pub fn dial(to: SocketAddr) -> Self {
         Self::new(TcpStream::connect(to).unwrap())
+    }
+
+    /// Connects to `to` from the address `from`; nothing is sent yet.
+    #[cfg(target_os = "linux")]
+    pub fn dial_from(from: IpAddr, to: SocketAddr) -> Self {
+        let domain = socket2::Domain::for_address(to);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        Self::new(socket.into())
     }
 
     /// Connects to `to` and exchanges handshakes for `info_hash`.

@@ -180,6 +180,47 @@ fn connections_that_never_finish_their_handshake_do_not_keep_others_out() {
 }
 
 #[test]
+fn a_peer_that_holds_back_its_id_until_it_is_answered_is_let_in() {
+    let victim = Victim::new();
+    let hello = wire::handshake(victim.torrent.info_hash, *b"-XX0001-abcdefghijkl");
+    let mut raw = Raw::dial(victim.addr);
+    raw.read_limit(AT_ONCE);
+    raw.write(&hello[..48]).unwrap();
+    assert_eq!(raw.read(68).unwrap()[28..48], hello[28..48]);
+    raw.write(&hello[48..]).unwrap();
+    let (first, _) = raw.receive().unwrap();
+    assert_eq!(first, id::EXTENDED);
+    victim.stays_well();
+}
+
+// Elsewhere loopback is one address.
+#[cfg(target_os = "linux")]
+#[test]
+fn silent_connections_from_one_address_push_out_nobody_but_themselves() {
+    let victim = Victim::new();
+    let mut slow = Raw::dial(victim.addr);
+    let mut flood: Vec<Raw> = (0..400)
+        .map(|_| Raw::dial_from("127.0.0.2".parse().unwrap(), victim.addr))
+        .collect();
+    assert!(flood[0].hangs_up(AT_ONCE), "all of the flood is let in");
+    slow.read_limit(AT_ONCE);
+    slow.write(&wire::handshake(victim.torrent.info_hash, [2; 20]))
+        .unwrap();
+    slow.read(68).expect("an answer for whoever came first");
+    victim.stays_well();
+}
+
+#[test]
+fn a_peer_that_never_sends_the_extension_handshake_joins_before_it_leaves() {
+    let victim = Victim::new();
+    drop(victim.join());
+    let left = victim.seeder.wait_for("left_peer", AT_ONCE, |_| true);
+    let joined = victim.seeder.last("joined_to_peer");
+    assert_eq!(joined["peer"], left["peer"]);
+    victim.stays_well();
+}
+
+#[test]
 fn a_flood_of_requests_from_one_who_does_not_read_costs_bounded_memory() {
     let victim = Victim::new();
     let mut raw = victim.unchoked();

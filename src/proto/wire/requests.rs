@@ -104,6 +104,21 @@ impl Requests {
         }
     }
 
+    /// Bytes of the first grant that has no buffer, if none is kept for it.
+    pub(super) fn buffer_wanted(&self) -> Option<usize> {
+        let bare = |grant: &&Grant| grant.data.capacity() == 0;
+        let grant = self.active.iter().find(bare);
+        let grant = grant.filter(|_| self.spare.is_empty())?;
+        Some(grant.range.len() as usize)
+    }
+
+    /// Answers could not be heard for `time`, which is not held against the requests.
+    pub(super) fn was_deaf(&mut self, time: Duration) {
+        for grant in &mut self.active {
+            grant.asked_at += time;
+        }
+    }
+
     /// Buffers kept for later runs.
     #[cfg(test)]
     pub(super) fn spares(&self) -> usize {

@@ -15,7 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::limits::{KEEP_ALIVE, PEER_SILENCE, REJECTS_PENDING_MAX, SNUB_TIME};
 use crate::base::rate::Meter;
@@ -69,14 +69,15 @@ struct Remote {
 
 /// One connection. In the order of use:
 ///
-/// - in: [`receive`](Self::receive), [`wanted`](Self::wanted), [`recycle`](Self::recycle);
+/// - in: [`receive`](Self::receive), [`wanted`](Self::wanted), [`buffer_wanted`](Self::buffer_wanted),
+///   [`recycle`](Self::recycle);
 /// - orders: [`grant`](Self::grant), [`revoke`](Self::revoke), [`set_choke`](Self::set_choke),
 ///   [`set_interest`](Self::set_interest), [`announce_have`](Self::announce_have), [`retract`](Self::retract),
 ///   [`set_upload_only`](Self::set_upload_only), [`announce_dht_port`](Self::announce_dht_port), [`close`](Self::close);
 /// - out: [`outgoing`](Self::outgoing) and [`sent`](Self::sent) for messages; [`next_uploads`](Self::next_uploads), then
 ///   [`piece_header`](Self::piece_header) and [`uploaded`](Self::uploaded) or [`read_failed`](Self::read_failed) for blocks;
 /// - news: [`poll`](Self::poll), [`tally`](Self::tally);
-/// - time: [`next_deadline`](Self::next_deadline), [`handle_timeout`](Self::handle_timeout).
+/// - time: [`next_deadline`](Self::next_deadline), [`handle_timeout`](Self::handle_timeout), [`was_deaf`](Self::was_deaf).
 ///
 /// An error is the peer's fault and final: [`close`](Self::close) the session, drain [`poll`](Self::poll), drop the connection.
 #[derive(Debug)]
@@ -267,6 +268,19 @@ impl Session {
     /// memory costs more than the copy into it.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
         self.requests.recycle(buffer);
+    }
+
+    /// Bytes of a buffer that the next blocks could use, if there is none for them yet: one to be found for
+    /// [`recycle`](Self::recycle).
+    pub fn buffer_wanted(&self) -> Option<usize> {
+        self.requests.buffer_wanted()
+    }
+
+    /// What the peer sent was not read for `time`, up to now or from now on: that long its silence says nothing of it.
+    pub fn was_deaf(&mut self, time: Duration) {
+        self.last_received += time;
+        self.last_progress += time;
+        self.requests.was_deaf(time);
     }
 
     /// Messages to write next. Blocks may go between the calls, but a message must not be torn apart by one: a block

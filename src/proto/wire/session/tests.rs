@@ -157,6 +157,36 @@ fn silence_is_broken_by_us_and_fatal_to_them() {
 }
 
 #[test]
+fn time_in_which_nothing_was_read_is_not_held_against_the_peer() {
+    let start = Instant::now();
+    let mut session = unchoked(start, true);
+    session.grant(start, run(0, 0..4));
+    session.grant(start, run(1, 0..4));
+    // A block of the second overtakes the first, which would be overdue after REQUEST_OVERDUE.
+    send_block(&mut session, start, 1, 0);
+    events(&mut session);
+    let mut now = start;
+    for _ in 0..20 {
+        let deaf = Duration::from_secs(100);
+        session.was_deaf(deaf);
+        now += deaf;
+        session.handle_timeout(now).unwrap();
+        assert_eq!(events(&mut session), []);
+    }
+    // From then on it counts as ever.
+    now += SNUB_TIME;
+    session.handle_timeout(now).unwrap();
+    let told = events(&mut session);
+    assert!(told.contains(&Event::Snubbed), "{told:?}");
+    assert!(
+        told.iter().any(|e| matches!(e, Event::Returned(_))),
+        "{told:?}"
+    );
+    now = start + Duration::from_secs(2_000) + PEER_SILENCE;
+    assert_eq!(session.handle_timeout(now), Err(WireError::Silent));
+}
+
+#[test]
 fn each_thing_that_no_correct_client_does_ends_the_connection() {
     let now = Instant::now();
     let verdict = |fast, messages: &[Message<'_>]| {
