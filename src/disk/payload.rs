@@ -61,19 +61,20 @@ impl Payload {
     pub async fn check_and_write(
         &self,
         piece: PieceIndex,
-        data: Vec<u8>,
+        data: impl AsRef<[u8]> + Send + 'static,
         expected: [u8; 20],
         digests: bool,
     ) -> Result<Checked, DiskError> {
         let files = Arc::clone(&self.files);
         let job = move || {
+            let data = data.as_ref();
             let geometry = files.layout.geometry();
-            if data.len() != geometry.len_of(piece) as usize || sha1(&data) != expected {
-                let digests = block_digests(&data);
+            if data.len() != geometry.len_of(piece) as usize || sha1(data) != expected {
+                let digests = block_digests(data);
                 return Ok(Checked::Bad { digests });
             }
-            files.write(geometry.offset_of(piece), &data)?;
-            let digests = digests.then(|| block_digests(&data));
+            files.write(geometry.offset_of(piece), data)?;
+            let digests = digests.then(|| block_digests(data));
             Ok(Checked::Good { digests })
         };
         self.disk.run(piece, job).await
@@ -86,14 +87,18 @@ impl Payload {
     ///
     /// # Panics
     /// If `data` is not as long as `range`.
-    pub async fn write(&self, range: BlockRange, data: Vec<u8>) -> Result<(), DiskError> {
+    pub async fn write(
+        &self,
+        range: BlockRange,
+        data: impl AsRef<[u8]> + Send + 'static,
+    ) -> Result<(), DiskError> {
         assert_eq!(
-            data.len(),
+            data.as_ref().len(),
             range.len() as usize,
             "data of another length than its range"
         );
         let files = Arc::clone(&self.files);
-        let job = move || files.write(files.layout.geometry().offset(range), &data);
+        let job = move || files.write(files.layout.geometry().offset(range), data.as_ref());
         self.disk.run(range.piece(), job).await
     }
 

@@ -378,6 +378,9 @@ impl<'a> Active<'a> {
     pub(super) fn publish(&mut self, now: Instant) {
         let tally = self.swarm.tally(now);
         let peers = self.peer_statuses(now);
+        // What connections count is ahead of the swarm, which hears of whole runs.
+        let down_rate = peers.iter().map(|peer| peer.down_rate).sum();
+        let up_rate = peers.iter().map(|peer| peer.up_rate).sum();
         let bytes_verified = self.swarm.bytes_verified();
         self.status.send_modify(|status| {
             status.verified = self.swarm.verified().count();
@@ -386,8 +389,8 @@ impl<'a> Active<'a> {
             status.downloaded = tally.downloaded;
             status.uploaded = tally.uploaded;
             status.wasted = tally.wasted;
-            status.down_rate = tally.down_rate;
-            status.up_rate = tally.up_rate;
+            status.down_rate = down_rate;
+            status.up_rate = up_rate;
             status.peers = peers;
         });
         let moved = tally.downloaded + tally.uploaded;
@@ -399,8 +402,8 @@ impl<'a> Active<'a> {
                 info_hash: Hex(self.info.info_hash()),
                 verified: self.swarm.verified().count(),
                 total: self.info.geometry().pieces(),
-                down_rate: tally.down_rate,
-                up_rate: tally.up_rate,
+                down_rate,
+                up_rate,
                 peers: self.links.len(),
             });
         }

@@ -149,12 +149,13 @@ impl Active<'_> {
     /// Granted bytes arrived: they are stored as the swarm says, and their share of the budget is freed when that is done.
     fn on_run(&mut self, key: PeerKey, range: BlockRange, data: Vec<u8>, share: Share) {
         match self.swarm.on_run(Instant::now(), key, range) {
-            Verdict::Discard => {}
+            Verdict::Discard => self.resources.spare.give(data),
             Verdict::Check { digests } => {
                 let payload = self.payload.clone();
                 let piece = range.piece();
                 let expected = *self.info.piece_hash(piece);
                 let noting = self.noting(piece);
+                let data = self.resources.spare.lend(data);
                 self.jobs.spawn(async move {
                     let result = payload
                         .check_and_write(piece, data, expected, digests)
@@ -178,6 +179,7 @@ impl Active<'_> {
 
     fn store(&mut self, range: BlockRange, data: Vec<u8>, share: Arc<Share>) {
         let payload = self.payload.clone();
+        let data = self.resources.spare.lend(data);
         self.jobs.spawn(async move {
             let result = payload.write(range, data).await;
             drop(share);
