@@ -10,7 +10,8 @@ use super::tally::{Tally, Totals};
 use crate::base::limits::HINTS_PER_PEER;
 use crate::base::{BLOCK_LEN, Bitfield, PeerId, PieceIndex};
 
-/// The pieces that a peer has. Most peers have nothing or everything, which take no memory.
+/// The pieces that a peer has. Most peers have nothing or everything, which take no memory; a peer that ever lost a piece
+/// keeps its bitfield, be it empty or full.
 #[derive(Clone, Debug)]
 pub(super) enum Have {
     None,
@@ -44,7 +45,11 @@ impl Have {
     }
 
     pub(super) fn is_all(&self) -> bool {
-        matches!(self, Self::All)
+        match self {
+            Self::None => false,
+            Self::Some(bits) => bits.is_full(),
+            Self::All => true,
+        }
     }
 
     /// One byte of the wire form; spare bits may be set.
@@ -53,15 +58,6 @@ impl Have {
             Self::None => 0,
             Self::Some(bits) => bits.as_bytes()[at],
             Self::All => 0xff,
-        }
-    }
-
-    /// The set as a bitfield of `len` pieces.
-    pub(super) fn to_bits(&self, len: u32) -> Bitfield {
-        match self {
-            Self::None => Bitfield::new(len),
-            Self::Some(bits) => bits.clone(),
-            Self::All => Bitfield::full(len),
         }
     }
 
@@ -154,6 +150,8 @@ pub(super) struct Peer {
     pub(super) choke_changed: Instant,
     pub(super) snubbed: bool,
     pub(super) upload_only: bool,
+    /// It told of a piece that it has no longer.
+    pub(super) loses: bool,
     /// We asked for the connection to be closed.
     pub(super) closing: bool,
     /// Blocks that its pipeline has room for.
@@ -181,6 +179,7 @@ impl Peer {
             choke_changed: now,
             snubbed: false,
             upload_only: false,
+            loses: false,
             closing: false,
             hungry: 0,
             allowed: Vec::new(),
