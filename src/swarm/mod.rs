@@ -12,7 +12,7 @@
 //!
 //! The calls by topic:
 //! - connections: [`on_addresses`](Swarm::on_addresses), [`on_dial_failed`](Swarm::on_dial_failed),
-//!   [`on_connected`](Swarm::on_connected), [`on_disconnected`](Swarm::on_disconnected), [`on_listen_port`](Swarm::on_listen_port)
+//!   [`on_dial_postponed`](Swarm::on_dial_postponed), [`on_connected`](Swarm::on_connected), [`on_disconnected`](Swarm::on_disconnected), [`on_listen_port`](Swarm::on_listen_port)
 //! - what a peer says: [`on_choked`](Swarm::on_choked) … [`on_upload_only`](Swarm::on_upload_only)
 //! - the download: [`on_hungry`](Swarm::on_hungry), [`on_run`](Swarm::on_run), [`on_written`](Swarm::on_written),
 //!   [`on_checked`](Swarm::on_checked), [`on_durable`](Swarm::on_durable), [`on_lost`](Swarm::on_lost), [`on_found`](Swarm::on_found)
@@ -86,6 +86,8 @@ pub struct Swarm {
     freed: bool,
     /// When starved peers are looked at again in any case.
     tick: Option<Instant>,
+    /// Nobody is dialled before.
+    dial_again: Option<Instant>,
 }
 
 impl Swarm {
@@ -112,6 +114,7 @@ impl Swarm {
             starved: BTreeSet::new(),
             freed: false,
             tick: None,
+            dial_again: None,
             config,
         };
         for piece in geometry.all_pieces() {
