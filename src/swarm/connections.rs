@@ -75,11 +75,8 @@ impl Swarm {
     /// The connection is about to end: nothing more is asked of the peer. Optional, before what it was asked for comes back, so
     /// that this is not granted to it once more.
     pub fn on_closing(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.closing = true;
-            peer.hungry = 0;
-            self.starved.remove(&key);
-        }
+        self.peers.close(key);
+        self.starved.remove(&key);
     }
 
     /// A connection ended. Everything granted has come back before; what has not is taken back here. `clean`: neither side
@@ -204,9 +201,7 @@ impl Swarm {
 
     /// Asks for a connection to be closed, once.
     pub(super) fn disconnect(&mut self, key: PeerKey, reason: DropReason) {
-        if let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.closing) {
-            peer.closing = true;
-            peer.hungry = 0;
+        if self.peers.close(key) {
             self.starved.remove(&key);
             self.actions.push_back(Action::Disconnect { key, reason });
         }

@@ -275,6 +275,8 @@ pub struct PeerView {
 pub(super) struct Peers {
     map: BTreeMap<PeerKey, Peer>,
     next: u64,
+    /// How many of them are being closed.
+    closing: usize,
 }
 
 impl Peers {
@@ -286,7 +288,20 @@ impl Peers {
     }
 
     pub(super) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
-        self.map.remove(&key)
+        let peer = self.map.remove(&key);
+        self.closing -= usize::from(peer.as_ref().is_some_and(|peer| peer.closing));
+        peer
+    }
+
+    /// The connection is to be closed: nothing more is asked of the peer. True if it was not to be before.
+    pub(super) fn close(&mut self, key: PeerKey) -> bool {
+        let Some(peer) = self.map.get_mut(&key).filter(|peer| !peer.closing) else {
+            return false;
+        };
+        peer.closing = true;
+        peer.hungry = 0;
+        self.closing += 1;
+        true
     }
 
     pub(super) fn get(&self, key: PeerKey) -> Option<&Peer> {
@@ -311,7 +326,7 @@ impl Peers {
 
     /// Connections that are not being closed.
     pub(super) fn staying(&self) -> usize {
-        self.map.values().filter(|peer| !peer.closing).count()
+        self.map.len() - self.closing
     }
 
     pub(super) fn is_empty(&self) -> bool {
