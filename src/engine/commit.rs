@@ -92,10 +92,9 @@ impl Active<'_> {
     }
 
     /// Pieces have become durable.
-    pub(super) fn on_committed(&mut self, now: Instant, committed: &Committed) {
+    pub(super) fn on_committed(&mut self, committed: &Committed) {
         self.committing = false;
         self.checkpoint.finished(committed.took);
-        self.feed_held(now);
         self.swarm.on_durable(&committed.pieces);
         self.resources.tell(Event::Durable {
             info_hash: Hex(self.info.info_hash()),
@@ -230,14 +229,13 @@ impl Active<'_> {
         if self.finished {
             return Ok(());
         }
-        let now = Instant::now();
         let pieces = self.checkpoint.begin();
         let partial = self.swarm.stored_blocks().collect();
         let committed = self.commit_of(pieces, Some(partial)).await?;
         if committed.pieces.is_empty() {
             return Ok(());
         }
-        self.on_committed(now, &committed);
+        self.on_committed(&committed);
         self.finish_jobs().await
     }
 
