@@ -1,8 +1,8 @@
 //! When to make verified pieces durable. Pure: time is an argument.
 //!
 //! Rule R2 (group commit) in one machine: pieces gather, a set of them is frozen and synced, pieces that come meanwhile join
-//! the next set. Gathered and frozen pieces together never exceed [`limits::CHECKPOINT_BYTES`] if the owner asks
-//! [`Checkpoint::room`] before it fetches more.
+//! the next set. Gathered and frozen pieces together never exceed [`limits::CHECKPOINT_BYTES`] if no more is asked for
+//! than [`Checkpoint::room`] has place for, with all that is still on its way.
 
 use std::time::{Duration, Instant};
 
@@ -131,8 +131,8 @@ impl Checkpoint {
         self.gathered.bytes + self.frozen.as_ref().map_or(0, |set| set.bytes)
     }
 
-    /// Bytes that may yet be verified before the bound of [`limits::CHECKPOINT_BYTES`] is reached. The owner subtracts what it has
-    /// granted and not seen verified; with nothing at stake or granted, one piece of any length may pass.
+    /// Bytes that may yet be verified before the bound of [`limits::CHECKPOINT_BYTES`] is reached. Whoever fetches keeps to it with
+    /// what is asked for and not yet verified as well; with nothing at stake or asked for, one piece of any length may pass.
     pub fn room(&self) -> u64 {
         limits::CHECKPOINT_BYTES.saturating_sub(self.at_stake())
     }

@@ -87,8 +87,6 @@ pub(super) struct Active<'a> {
     /// Verified since the last round, to be announced and noted together.
     pub(super) haves: Vec<PieceIndex>,
     pub(super) notes: Vec<Note>,
-    /// Peers that could take more, while too much waits to become durable.
-    pub(super) held: Vec<(PeerKey, u32)>,
     /// The torrent is whole and the store knows it.
     pub(super) finished: bool,
     pub(super) committing: bool,
@@ -152,7 +150,6 @@ impl<'a> Active<'a> {
             announces: JoinSet::new(),
             haves: Vec::new(),
             notes: Vec::new(),
-            held: Vec::new(),
             committing: false,
             stopping: false,
             started: now,
@@ -275,7 +272,7 @@ impl<'a> Active<'a> {
                 });
                 self.swarm.on_written(now, range);
             }
-            Done::Committed(Ok(committed)) => self.on_committed(now, &committed),
+            Done::Committed(Ok(committed)) => self.on_committed(&committed),
             Done::Committed(Err(error)) => return Err(self.give_up(error).await),
             Done::Noted => {}
         }

@@ -101,10 +101,9 @@ impl Active<'_> {
     }
 
     /// Pieces have become durable.
-    pub(super) fn on_committed(&mut self, now: Instant, committed: &Committed) {
+    pub(super) fn on_committed(&mut self, committed: &Committed) {
         self.committing = false;
         self.checkpoint.finished(committed.took);
-        self.feed_held(now);
         self.swarm.on_durable(&committed.pieces);
         self.resources.tell(Event::Durable {
             info_hash: Hex(self.info.info_hash()),
@@ -113,7 +112,7 @@ impl Active<'_> {
             ms: committed.took.as_millis() as u64,
         });
         if committed.finished {
-            self.on_finished(now);
+            self.on_finished(Instant::now());
         }
     }
 
@@ -214,7 +213,7 @@ impl Active<'_> {
     async fn abandon(&mut self) {
         while let Some(done) = self.jobs.join_next().await {
             match done {
-                Ok(Done::Committed(Ok(committed))) => self.on_committed(Instant::now(), &committed),
+                Ok(Done::Committed(Ok(committed))) => self.on_committed(&committed),
                 Ok(Done::Committed(Err(error))) => drop(self.give_up(error).await),
                 // It failed already, and that is told.
                 Ok(_) | Err(_) => {}
@@ -242,7 +241,7 @@ impl Active<'_> {
         let partial = self.swarm.stored_blocks().collect();
         let committed = self.commit_of(pieces, Some(partial)).await?;
         if !committed.pieces.is_empty() {
-            self.on_committed(Instant::now(), &committed);
+            self.on_committed(&committed);
         }
         Ok(())
     }

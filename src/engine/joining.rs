@@ -37,7 +37,7 @@ struct Newcomer {
 impl Active<'_> {
     pub(super) fn dial(&mut self, addr: SocketAddr) {
         let Ok(place) = Arc::clone(&self.resources.connections).try_acquire_owned() else {
-            self.swarm.on_dial_failed(Instant::now(), addr);
+            self.swarm.on_dial_postponed(Instant::now(), addr);
             return;
         };
         let resources = Arc::clone(&self.resources);

@@ -16,6 +16,7 @@ use crate::swarm::{Action, PeerKey};
 impl Active<'_> {
     /// Carries out everything that the swarm has decided.
     pub(super) fn perform_all(&mut self, now: Instant) {
+        self.swarm.set_allowance(now, self.checkpoint.room());
         while let Some(action) = self.swarm.poll() {
             self.perform(now, action);
         }

@@ -14,9 +14,6 @@ use crate::net::peer::{BlockSource, Report};
 use crate::proto::wire::{Event as Heard, ExtendedHandshake};
 use crate::swarm::{PeerKey, PeerView, Verdict};
 
-/// Room that is kept for what is granted and has not come yet, in bytes: a full pipeline at a fast peer.
-const GRANTED_ROOM: u64 = 16 << 20;
-
 /// The payload as connections read it. What fails is told to the torrent's task, which stops: a file that cannot be read
 /// is not what it was.
 #[derive(Clone, Debug)]
@@ -87,7 +84,7 @@ impl Active<'_> {
             Heard::AllowedFast(piece) => self.swarm.on_allowed_fast(now, key, piece),
             Heard::Extended(handshake) => self.on_extended(now, key, &handshake),
             Heard::Returned(range) => self.swarm.on_returned(now, key, range),
-            Heard::Hungry { blocks } => self.on_hungry(now, key, blocks),
+            Heard::Hungry { blocks } => self.swarm.on_hungry(now, key, blocks),
             Heard::Snubbed => self.swarm.on_snubbed(now, key),
             Heard::Wasted(bytes) => self.swarm.on_wasted(now, key, bytes),
             // The DHT is not here yet.
@@ -95,22 +92,6 @@ impl Active<'_> {
             Heard::Run { .. } | Heard::Uploaded(_) => {
                 unreachable!("connections report these in their own way")
             }
-        }
-    }
-
-    /// Nothing more is asked for while as much is at stake as a crash may cost.
-    fn on_hungry(&mut self, now: Instant, key: PeerKey, blocks: u32) {
-        if self.checkpoint.room() < GRANTED_ROOM {
-            self.held.push((key, blocks));
-        } else {
-            self.swarm.on_hungry(now, key, blocks);
-        }
-    }
-
-    /// Pieces have become durable, so that there is room for more.
-    pub(super) fn feed_held(&mut self, now: Instant) {
-        for (key, blocks) in std::mem::take(&mut self.held) {
-            self.on_hungry(now, key, blocks);
         }
     }
 

@@ -43,6 +43,21 @@ struct Entry {
     failures: u32,
     /// It had everything when we saw it last.
     seed: bool,
+    /// Connections in a row that neither side had a use for.
+    needless: u32,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// The peer has everything, or wants nothing more.
+    Seed,
+    /// We have everything, and the peer asked for nothing of it.
+    Needless,
+    /// Something was exchanged, or might have been.
+    Useful,
+    /// Nothing was exchanged.
+    Useless,
 }
 
 /// Somebody who is not let in.
@@ -100,6 +115,7 @@ impl AddressBook {
             successes: 0,
             failures: 0,
             seed: false,
+            needless: 0,
         };
         self.entries.insert(addr, entry);
     }
@@ -161,25 +177,23 @@ impl AddressBook {
         }
     }
 
-    /// The connection ended; `useful` if anything was exchanged.
-    pub(super) fn disconnected(
-        &mut self,
-        now: Instant,
-        addr: SocketAddr,
-        useful: bool,
-        seed: bool,
-    ) {
+    /// The connection ended.
+    pub(super) fn disconnected(&mut self, now: Instant, addr: SocketAddr, parting: Parting) {
         let Some(entry) = self.entries.get_mut(&addr) else {
             return;
         };
-        entry.seed = seed;
-        if useful {
-            entry.failures = 0;
-            let due = now + back_off(entry.source, 1);
-            self.set_state(addr, State::Idle { due });
-        } else {
-            self.failed(now, addr);
-        }
+        entry.seed = parting == Parting::Seed;
+        entry.needless = match parting {
+            Parting::Needless => entry.needless.saturating_add(1),
+            Parting::Seed | Parting::Useful | Parting::Useless => 0,
+        };
+        let wait = match parting {
+            Parting::Useless => return self.failed(now, addr),
+            Parting::Needless => needless_wait(entry.needless),
+            Parting::Seed | Parting::Useful => back_off(entry.source, 1),
+        };
+        entry.failures = 0;
+        self.set_state(addr, State::Idle { due: now + wait });
     }
 
     /// The address leads to ourselves.
@@ -290,6 +304,12 @@ fn back_off(source: Source, failures: u32) -> Duration {
         return REST;
     }
     Duration::from_secs(15 << (failures.saturating_sub(1)))
+}
+
+/// Time to wait after `times` connections in a row that neither side had a use for: seconds at first, since the other may only
+/// have been busy, ten minutes in the end.
+fn needless_wait(times: u32) -> Duration {
+    Duration::from_secs(5 << times.min(8)).min(Duration::from_secs(600))
 }
 
 fn is_dialable(addr: SocketAddr) -> bool {
@@ -448,8 +468,27 @@ mod tests {
         let mut book = AddressBook::new(vec![]);
         book.add(now, Source::Tracker, addr(1));
         book.connected(addr(1));
-        book.disconnected(now, addr(1), true, true);
+        book.disconnected(now, addr(1), Parting::Seed);
         assert_eq!(book.next_due(true), None);
         assert!(book.next_due(false).is_some());
+    }
+
+    #[test]
+    fn who_wants_nothing_of_a_seed_is_dialled_ever_less_even_at_the_users_wish() {
+        let mut now = Instant::now();
+        let mut book = AddressBook::new(vec![]);
+        book.add(now, Source::User, addr(1));
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            book.connected(addr(1));
+            book.disconnected(now, addr(1), Parting::Needless);
+            let due = book.next_due(true).unwrap();
+            waits.push((due - now).as_secs());
+            now = due;
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+        book.connected(addr(1));
+        book.disconnected(now, addr(1), Parting::Useful);
+        assert!(book.next_due(true).unwrap() <= now + Duration::from_secs(5));
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Swarm;
 use super::action::{Action, BanReason, DropReason, PeerInfo, PeerKey, Refusal, Source};
+use super::addresses::Parting;
 use super::blame::Suspect;
 use super::peers::Peer;
 use crate::base::BLOCK_LEN;
@@ -16,6 +17,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const CROSSING: Duration = Duration::from_secs(10);
 /// An address that we need not or cannot use now is looked at again after this long.
 const LATER: Duration = Duration::from_secs(120);
+/// When all connections that we may have are in use, it is tried again after this long.
+const NO_PLACE: Duration = Duration::from_secs(10);
 
 impl Swarm {
     /// Somebody told of addresses.
@@ -30,6 +33,13 @@ impl Swarm {
     pub fn on_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
         self.addresses.failed(now, addr);
         self.dial(now);
+    }
+
+    /// [`Action::Dial`] was not carried out, because on our side there was no place for the connection. That says nothing of the
+    /// address, and nobody is dialled for a while: there is no place for others either.
+    pub fn on_dial_postponed(&mut self, now: Instant, addr: SocketAddr) {
+        self.addresses.postpone(now, addr, NO_PLACE);
+        self.dial_again = Some(now + NO_PLACE);
     }
 
     /// A connection passed its handshake. On refusal close it; nothing more is to be said about it.
@@ -65,11 +75,8 @@ impl Swarm {
     /// The connection is about to end: nothing more is asked of the peer. Optional, before what it was asked for comes back, so
     /// that this is not granted to it once more.
     pub fn on_closing(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.closing = true;
-            peer.hungry = 0;
-            self.starved.remove(&key);
-        }
+        self.peers.close(key);
+        self.starved.remove(&key);
     }
 
     /// A connection ended. Everything granted has come back before; what has not is taken back here. `clean`: neither side
@@ -86,9 +93,19 @@ impl Swarm {
         if let Some(addr) = peer.dialable() {
             let totals = peer.tally.downloaded() + peer.tally.uploaded();
             let lasted = now.saturating_duration_since(peer.since) > IDLE;
-            let useful = clean && (totals > 0 || lasted);
             let seed = peer.have.is_all() || peer.upload_only;
-            self.addresses.disconnected(now, addr, useful, seed);
+            // A seed may hang up on a seed before it says that it is one.
+            let needless = self.is_complete() && totals == 0 && !peer.interested;
+            let parting = if seed {
+                Parting::Seed
+            } else if needless && clean {
+                Parting::Needless
+            } else if clean && (totals > 0 || lasted) {
+                Parting::Useful
+            } else {
+                Parting::Useless
+            };
+            self.addresses.disconnected(now, addr, parting);
         }
         self.settle(now);
         self.dial(now);
@@ -110,6 +127,10 @@ impl Swarm {
 
     /// Dials as long as there is room and somebody to dial.
     pub(super) fn dial(&mut self, now: Instant) {
+        if self.dial_again.is_some_and(|again| now < again) {
+            return;
+        }
+        self.dial_again = None;
         while self.may_dial() {
             let seeding = self.is_complete();
             let Some(addr) = self.addresses.dial(now, &mut self.random, seeding) else {
@@ -121,9 +142,11 @@ impl Swarm {
 
     /// When somebody can be dialled next.
     pub(super) fn next_dial(&self) -> Option<Instant> {
-        self.may_dial()
+        let due = self
+            .may_dial()
             .then(|| self.addresses.next_due(self.is_complete()))
-            .flatten()
+            .flatten()?;
+        Some(self.dial_again.map_or(due, |again| due.max(again)))
     }
 
     fn may_dial(&self) -> bool {
@@ -178,9 +201,7 @@ impl Swarm {
 
     /// Asks for a connection to be closed, once.
     pub(super) fn disconnect(&mut self, key: PeerKey, reason: DropReason) {
-        if let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.closing) {
-            peer.closing = true;
-            peer.hungry = 0;
+        if self.peers.close(key) {
             self.starved.remove(&key);
             self.actions.push_back(Action::Disconnect { key, reason });
         }

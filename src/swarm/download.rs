@@ -38,7 +38,14 @@ impl Swarm {
 
     /// Granted blocks came, and their bytes are in the caller's hand until the answer is carried out.
     pub fn on_run(&mut self, now: Instant, key: PeerKey, range: BlockRange) -> Verdict {
+        let before = self.pieces.promised();
         let verdict = self.receive(now, key, range);
+        // The run was part of a piece that nobody may be asked to finish yet, or its sender had all that it might.
+        if self.allowance.is_short() && self.pieces.promised() < before {
+            self.freed = true;
+        } else if self.allowance.is_short() && self.starved.contains(&key) {
+            self.feed(now, key);
+        }
         self.settle(now);
         verdict
     }
@@ -186,6 +193,7 @@ impl Swarm {
         if !new {
             return;
         }
+        self.allowance.verified(self.config.geometry.len_of(piece));
         let from = senders.as_ref().and_then(Senders::first);
         let from = from.map(|sender| sender.addr);
         self.actions.push_back(Action::Verified { piece, from });

@@ -48,11 +48,23 @@ impl Swarm {
         }
     }
 
-    /// Feeds every starved peer, fastest first.
+    /// Feeds every starved peer, fastest first. Where the allowance was short each gets its part before anybody gets more, and
+    /// those come first who hold least and have waited longest.
     pub(super) fn feed_starved(&mut self, now: Instant) {
         let mut keys: Vec<_> = self.starved.iter().copied().collect();
-        let rate = |key: &PeerKey| self.peers.get(*key).map_or(0.0, |p| p.service.rate());
-        keys.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
+        if self.allowance.is_short() {
+            let last = |key| self.peers.get(key).map(|peer| peer.service.last());
+            keys.sort_by_key(|&key| (self.requests.blocks_of(key), last(key)));
+            self.allowance.share_out(keys.len());
+            for &key in &keys {
+                self.feed(now, key);
+            }
+            self.allowance.shared_out();
+            keys.retain(|key| self.starved.contains(key));
+        } else {
+            let rate = |key: &PeerKey| self.peers.get(*key).map_or(0.0, |p| p.service.rate());
+            keys.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
+        }
         for key in keys {
             self.feed(now, key);
         }
@@ -73,12 +85,20 @@ impl Swarm {
         if peer.choking && peer.allowed.is_empty() {
             return None;
         }
+        if self.must_wait(key) {
+            return self.late(now, key);
+        }
         let Some(piece) = self.evidence(key).or_else(|| self.next_piece(key)) else {
             return self.late(now, key);
         };
         self.begin(piece);
         let most = self.run_len(key, piece);
         let blocks = self.pieces.free_run(piece, most)?;
+        if !self.is_allowed(piece, blocks.len() as u32) {
+            self.pieces.abandon(piece);
+            self.refresh(piece);
+            return self.late(now, key);
+        }
         Some((piece, blocks))
     }
 

@@ -61,13 +61,13 @@ impl Swarm {
                 let mut bits = Bitfield::new(self.config.geometry.pieces());
                 bits.insert(piece);
                 peer.have = Have::Some(bits);
-                self.config.geometry.pieces() == 1
+                self.config.geometry.pieces() == 1 && !peer.loses
             }
             Have::Some(bits) => {
                 if !bits.insert(piece) {
                     return;
                 }
-                bits.is_full()
+                bits.is_full() && !peer.loses
             }
         };
         self.availability.add(piece);
@@ -80,15 +80,27 @@ impl Swarm {
     }
 
     /// The peer has a piece no longer (`lt_donthave`).
+    ///
+    /// Takes time in the number of pieces only when a seed first says so: from then on its bitfield is kept as it is, so that
+    /// a peer which gains and loses a piece in turns costs no more than any other.
     pub fn on_dont_have(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
-        let Some(peer) = self.peers.get(key) else {
+        let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if peer.have.contains(piece) {
-            let mut bits = peer.have.to_bits(self.config.geometry.pieces());
-            bits.remove(piece);
-            self.set_have(key, Have::from(bits));
-            self.after_have(now, key);
+        peer.loses = true;
+        if matches!(peer.have, Have::All) {
+            let bits = Bitfield::full(self.config.geometry.pieces());
+            self.availability.add_all(&bits);
+            self.availability.remove_seed();
+            peer.have = Have::Some(bits);
+        }
+        if let Have::Some(bits) = &mut peer.have
+            && bits.remove(piece)
+        {
+            self.availability.remove(piece);
+            peer.wanted -= u32::from(!self.pieces.verified().contains(piece));
+            self.refresh_interest(key);
+            self.settle(now);
         }
     }
 

@@ -6,20 +6,23 @@
 //!
 //! What it guarantees, whatever peers do:
 //! - A block is asked of nobody once it is received, and of at most three peers before; only in the end game of more than one.
+//! - No more is asked for than may be verified and not durable at a time.
 //! - What is verified, or being hashed, is never written again.
 //! - A peer is banned on proof only: bytes that differ from those whose hash matched. Suspicion only decides who is asked next.
 //! - Addresses, hints, grants per peer and records are bounded by `base::limits`.
 //!
 //! The calls by topic:
 //! - connections: [`on_addresses`](Swarm::on_addresses), [`on_dial_failed`](Swarm::on_dial_failed),
-//!   [`on_connected`](Swarm::on_connected), [`on_disconnected`](Swarm::on_disconnected), [`on_listen_port`](Swarm::on_listen_port)
+//!   [`on_dial_postponed`](Swarm::on_dial_postponed), [`on_connected`](Swarm::on_connected), [`on_disconnected`](Swarm::on_disconnected), [`on_listen_port`](Swarm::on_listen_port)
 //! - what a peer says: [`on_choked`](Swarm::on_choked) … [`on_upload_only`](Swarm::on_upload_only)
 //! - the download: [`on_hungry`](Swarm::on_hungry), [`on_run`](Swarm::on_run), [`on_written`](Swarm::on_written),
 //!   [`on_checked`](Swarm::on_checked), [`on_durable`](Swarm::on_durable), [`on_lost`](Swarm::on_lost), [`on_found`](Swarm::on_found)
+//! - what may be at stake: [`set_allowance`](Swarm::set_allowance)
 //! - the upload: [`on_uploaded`](Swarm::on_uploaded)
 
 mod action;
 mod addresses;
+mod allowance;
 mod availability;
 mod blame;
 mod choker;
@@ -49,6 +52,7 @@ pub use peers::PeerView;
 pub use tally::Totals;
 
 use addresses::AddressBook;
+use allowance::Allowance;
 use availability::Availability;
 use blame::Blame;
 use choker::Choker;
@@ -74,6 +78,7 @@ pub struct Swarm {
     availability: Availability,
     requests: Requests,
     blame: Blame,
+    allowance: Allowance,
     peers: Peers,
     addresses: AddressBook,
     choker: Choker,
@@ -86,6 +91,8 @@ pub struct Swarm {
     freed: bool,
     /// When starved peers are looked at again in any case.
     tick: Option<Instant>,
+    /// Nobody is dialled before.
+    dial_again: Option<Instant>,
 }
 
 impl Swarm {
@@ -103,6 +110,7 @@ impl Swarm {
             availability: Availability::new(geometry),
             requests: Requests::default(),
             blame: Blame::default(),
+            allowance: Allowance::unbounded(),
             peers: Peers::default(),
             addresses: AddressBook::new(config.own.clone()),
             choker: Choker::new(now, config.upload_slots),
@@ -112,6 +120,7 @@ impl Swarm {
             starved: BTreeSet::new(),
             freed: false,
             tick: None,
+            dial_again: None,
             config,
         };
         for piece in geometry.all_pieces() {
@@ -125,7 +134,11 @@ impl Swarm {
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if let Some(Action::Verified { piece, .. }) = action {
+            self.allowance.told(self.config.geometry.len_of(piece));
+        }
+        action
     }
 
     /// When to call [`Swarm::handle_timeout`]; earlier or later does no harm.
@@ -262,7 +275,8 @@ impl Swarm {
         if std::mem::take(&mut self.freed) {
             self.feed_starved(now);
         }
-        if self.starved.is_empty() || self.requests.is_empty() {
+        let hopeless = self.requests.is_empty() && !self.allowance.is_short();
+        if self.starved.is_empty() || hopeless {
             self.tick = None;
         } else {
             let wait = if self.is_end_game() {

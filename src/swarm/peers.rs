@@ -10,7 +10,8 @@ use super::tally::{Tally, Totals};
 use crate::base::limits::HINTS_PER_PEER;
 use crate::base::{BLOCK_LEN, Bitfield, PeerId, PieceIndex};
 
-/// The pieces that a peer has. Most peers have nothing or everything, which take no memory.
+/// The pieces that a peer has. Most peers have nothing or everything, which take no memory; a peer that ever lost a piece
+/// keeps its bitfield, be it empty or full.
 #[derive(Clone, Debug)]
 pub(super) enum Have {
     None,
@@ -44,7 +45,11 @@ impl Have {
     }
 
     pub(super) fn is_all(&self) -> bool {
-        matches!(self, Self::All)
+        match self {
+            Self::None => false,
+            Self::Some(bits) => bits.is_full(),
+            Self::All => true,
+        }
     }
 
     /// One byte of the wire form; spare bits may be set.
@@ -53,15 +58,6 @@ impl Have {
             Self::None => 0,
             Self::Some(bits) => bits.as_bytes()[at],
             Self::All => 0xff,
-        }
-    }
-
-    /// The set as a bitfield of `len` pieces.
-    pub(super) fn to_bits(&self, len: u32) -> Bitfield {
-        match self {
-            Self::None => Bitfield::new(len),
-            Self::Some(bits) => bits.clone(),
-            Self::All => Bitfield::full(len),
         }
     }
 
@@ -154,6 +150,8 @@ pub(super) struct Peer {
     pub(super) choke_changed: Instant,
     pub(super) snubbed: bool,
     pub(super) upload_only: bool,
+    /// It told of a piece that it has no longer.
+    pub(super) loses: bool,
     /// We asked for the connection to be closed.
     pub(super) closing: bool,
     /// Blocks that its pipeline has room for.
@@ -181,6 +179,7 @@ impl Peer {
             choke_changed: now,
             snubbed: false,
             upload_only: false,
+            loses: false,
             closing: false,
             hungry: 0,
             allowed: Vec::new(),
@@ -276,6 +275,8 @@ pub struct PeerView {
 pub(super) struct Peers {
     map: BTreeMap<PeerKey, Peer>,
     next: u64,
+    /// How many of them are being closed.
+    closing: usize,
 }
 
 impl Peers {
@@ -287,7 +288,20 @@ impl Peers {
     }
 
     pub(super) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
-        self.map.remove(&key)
+        let peer = self.map.remove(&key);
+        self.closing -= usize::from(peer.as_ref().is_some_and(|peer| peer.closing));
+        peer
+    }
+
+    /// The connection is to be closed: nothing more is asked of the peer. True if it was not to be before.
+    pub(super) fn close(&mut self, key: PeerKey) -> bool {
+        let Some(peer) = self.map.get_mut(&key).filter(|peer| !peer.closing) else {
+            return false;
+        };
+        peer.closing = true;
+        peer.hungry = 0;
+        self.closing += 1;
+        true
     }
 
     pub(super) fn get(&self, key: PeerKey) -> Option<&Peer> {
@@ -312,7 +326,7 @@ impl Peers {
 
     /// Connections that are not being closed.
     pub(super) fn staying(&self) -> usize {
-        self.map.values().filter(|peer| !peer.closing).count()
+        self.map.len() - self.closing
     }
 
     pub(super) fn is_empty(&self) -> bool {

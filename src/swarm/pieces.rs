@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::action::{PeerKey, Start};
 use super::blame::{Senders, Suspect};
-use crate::base::{Bitfield, Geometry, PieceIndex};
+use crate::base::{BLOCK_LEN, Bitfield, Geometry, PieceIndex};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Block {
@@ -27,6 +27,8 @@ pub(super) struct Partial {
     /// Blocks that are missing and asked of nobody.
     free: u32,
     stored: u32,
+    /// Blocks that are in hand or stored.
+    received: u32,
     /// No block before this one is free.
     cursor: u32,
     checking: bool,
@@ -40,6 +42,7 @@ impl Partial {
             senders: Senders::new(blocks as usize),
             free: blocks,
             stored: 0,
+            received: 0,
             cursor: 0,
             checking: false,
         }
@@ -66,6 +69,7 @@ impl Partial {
     fn set_missing(&mut self, block: u32) {
         let at = block as usize;
         self.stored -= u32::from(self.blocks[at] == Block::Stored);
+        self.received -= u32::from(self.blocks[at] != Block::Missing);
         self.blocks[at] = Block::Missing;
         self.senders.clear(block);
         if self.copies[at] == 0 {
@@ -75,8 +79,19 @@ impl Partial {
     }
 
     fn set_stored(&mut self, block: u32) {
+        self.received += u32::from(self.blocks[block as usize] == Block::Missing);
         self.blocks[block as usize] = Block::Stored;
         self.stored += 1;
+    }
+
+    /// What this piece, of `len` bytes, adds to [`PieceMap::promised`] once `more` of its free blocks are asked for.
+    fn promised(&self, len: u32, more: u32) -> u64 {
+        let free = self.free - more;
+        if free == 0 {
+            return u64::from(len);
+        }
+        let asked = self.blocks.len() as u32 - free - self.received;
+        u64::from(asked) * u64::from(BLOCK_LEN)
     }
 }
 
@@ -89,6 +104,7 @@ pub(super) struct PieceMap {
     partial: BTreeMap<PieceIndex, Partial>,
     /// Pieces under way that have free blocks.
     open: BTreeSet<PieceIndex>,
+    promised: u64,
 }
 
 impl PieceMap {
@@ -100,6 +116,7 @@ impl PieceMap {
             durable: start.durable,
             partial: BTreeMap::new(),
             open: BTreeSet::new(),
+            promised: 0,
         };
         for range in start.partial {
             let piece = range.piece();
@@ -155,6 +172,30 @@ impl PieceMap {
         self.partial.insert(piece, Partial::new(blocks));
         self.open.insert(piece);
         true
+    }
+
+    /// Bytes that may be verified without another block being asked for, and bytes that are on their way besides: whole pieces
+    /// of which every block is asked for or received, and what is asked for of the others. Copies count once.
+    ///
+    /// Stored blocks of a piece that has free ones do not count: they cannot be verified before more is asked for, and were
+    /// they to count, many unfinished pieces could use up an allowance that only their ends would give back.
+    pub(super) fn promised(&self) -> u64 {
+        self.promised
+    }
+
+    /// What would be promised besides `piece`, and of `piece`, were these many free blocks of it asked for.
+    pub(super) fn promised_with(&self, piece: PieceIndex, more: u32) -> (u64, u64) {
+        let len = self.geometry.len_of(piece);
+        let Some(partial) = self.partial.get(&piece) else {
+            return (self.promised, 0);
+        };
+        let others = self.promised - partial.promised(len, 0);
+        (others, partial.promised(len, more))
+    }
+
+    /// Forgets that a piece was begun if nothing came of it.
+    pub(super) fn abandon(&mut self, piece: PieceIndex) {
+        self.change(piece, |_| {});
     }
 
     /// The first run of at most `most` free blocks of a piece under way.
@@ -214,6 +255,7 @@ impl PieceMap {
                     continue;
                 }
                 partial.blocks[at] = Block::InHand;
+                partial.received += 1;
                 partial.senders.set(block, sender);
                 match fresh.last_mut() {
                     Some(run) if run.end == block => run.end += 1,
@@ -267,6 +309,8 @@ impl PieceMap {
     pub(super) fn verify(&mut self, piece: PieceIndex) -> (bool, Option<Senders>) {
         let partial = self.partial.remove(&piece);
         self.open.remove(&piece);
+        let len = self.geometry.len_of(piece);
+        self.promised -= partial.as_ref().map_or(0, |p| p.promised(len, 0));
         let new = self.verified.insert(piece);
         (new, partial.map(|partial| partial.senders))
     }
@@ -343,12 +387,15 @@ impl PieceMap {
         })
     }
 
-    /// Changes a piece under way and keeps the set of open pieces true.
+    /// Changes a piece under way and keeps the set of open pieces and the sum of what is promised true.
     fn change(&mut self, piece: PieceIndex, with: impl FnOnce(&mut Partial)) {
         let Some(partial) = self.partial.get_mut(&piece) else {
             return;
         };
+        let len = self.geometry.len_of(piece);
+        self.promised -= partial.promised(len, 0);
         with(partial);
+        self.promised += partial.promised(len, 0);
         if partial.is_untouched() && !partial.checking {
             self.partial.remove(&piece);
             self.open.remove(&piece);
@@ -377,9 +424,14 @@ impl PieceMap {
             assert_eq!(free, partial.free as usize);
             let stored = partial.blocks.iter().filter(|&&b| b == Block::Stored);
             assert_eq!(stored.count(), partial.stored as usize);
+            let received = partial.blocks.iter().filter(|&&b| b != Block::Missing);
+            assert_eq!(received.count(), partial.received as usize);
             assert_eq!(self.open.contains(&piece), free > 0);
             assert!(!partial.is_untouched());
         }
+        let each = self.partial.iter();
+        let promised = each.map(|(&piece, p)| p.promised(self.geometry.len_of(piece), 0));
+        assert_eq!(promised.sum::<u64>(), self.promised);
         assert!(self.open.iter().all(|p| self.partial.contains_key(p)));
         assert!(self.durable.iter().all(|n| {
             let piece = self.geometry.piece(n).unwrap();

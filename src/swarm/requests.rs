@@ -144,6 +144,11 @@ impl Requests {
         self.queues.iter().map(|(&key, q)| (key, &q.grants[..]))
     }
 
+    /// How many peers hold anything.
+    pub(super) fn holding(&self) -> usize {
+        self.queues.len()
+    }
+
     /// Whether nothing is outstanding.
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty()

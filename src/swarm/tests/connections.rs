@@ -128,3 +128,57 @@ fn dials_at_once_are_bounded() {
     scene.drain();
     assert!(scene.actions.len() <= most + 1);
 }
+
+#[test]
+fn without_a_place_nobody_is_dialled_for_a_while_and_no_address_is_blamed() {
+    let mut scene = Scene::new(4, 1, |_, _| {});
+    let addrs: Vec<SocketAddr> = (1..=40).map(|n| ([10, 0, 1, n], 6881).into()).collect();
+    scene.swarm.on_addresses(scene.now, Source::Tracker, &addrs);
+    let mut dials = 0;
+    for _ in 0..6 {
+        dials += refuse_places(&mut scene);
+        let next = scene
+            .swarm
+            .next_deadline()
+            .expect("somebody is to be dialled");
+        assert!(next >= scene.now + Duration::from_secs(9), "not at once");
+        scene.after(1_000);
+        assert_eq!(refuse_places(&mut scene), 0);
+        scene.after(9_000);
+    }
+    assert!(dials >= 6, "{dials}");
+    assert!(scene.swarm.addresses().all(|known| known.failures == 0));
+}
+
+/// Answers every dial with "no place"; says how many there were.
+fn refuse_places(scene: &mut Scene) -> usize {
+    scene.drain();
+    let actions = std::mem::take(&mut scene.actions);
+    let mut count = 0;
+    for action in actions {
+        if let Action::Dial(addr) = action {
+            scene.swarm.on_dial_postponed(scene.now, addr);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn a_seed_does_not_dial_again_whom_it_owes_nothing() {
+    let mut scene = Scene::new(4, 1, |config, start| {
+        *start = Start::complete(&config.geometry);
+    });
+    let addr = Scene::info(1).addr;
+    scene.swarm.on_addresses(scene.now, Source::User, &[addr]);
+    let key = scene.connect(1);
+    scene.swarm.on_upload_only(scene.now, key, true);
+    scene.leave(key);
+    let minutes = scene.now + Duration::from_secs(600);
+    let dialled = |scene: &Scene| scene.actions.contains(&Action::Dial(addr));
+    scene.actions.clear();
+    while scene.now < minutes {
+        scene.after(5_000);
+        assert!(!dialled(&scene));
+    }
+}

@@ -290,3 +290,54 @@ fn found_pieces_are_taken_back_from_whoever_was_asked() {
     assert!(scene.actions.contains(&Action::Revoke { key, range }));
     assert_eq!(scene.deliver(key, good(1)), Verdict::Discard);
 }
+
+#[test]
+fn a_seed_that_loses_pieces_and_gains_them_again_counts_as_it_says() {
+    let mut scene = Scene::new(8, 1, |_, _| {});
+    let key = scene.seed(1);
+    let pieces: Vec<_> = scene.geometry.all_pieces().collect();
+    for _ in 0..3 {
+        for &piece in &pieces {
+            scene.swarm.on_dont_have(scene.now, key, piece);
+            scene.swarm.on_dont_have(scene.now, key, piece);
+            assert_eq!(scene.swarm.copies(piece), 0);
+        }
+        scene.drain();
+        assert!(scene.actions.contains(&Action::Interest { key, on: false }));
+        for &piece in &pieces {
+            scene.swarm.on_have(scene.now, key, piece);
+            assert_eq!(scene.swarm.copies(piece), 1);
+        }
+        scene.drain();
+    }
+    scene.hungry(key, 100);
+    assert_eq!(scene.granted[&key].len(), 8);
+    scene.leave(key);
+    assert!(pieces.iter().all(|&piece| scene.swarm.copies(piece) == 0));
+}
+
+#[test]
+fn losing_and_gaining_a_piece_in_turns_costs_the_same_however_many_pieces_there_are() {
+    // Were the cost in the number of pieces, this would take hours.
+    let geometry = Geometry::new(2_000_000 * 16_384, 16_384).unwrap();
+    let mut scene = Scene::new(1, 1, |config, start| {
+        config.geometry = geometry;
+        *start = Start::empty(&geometry);
+    });
+    let (key, now) = (scene.connect(1), scene.now);
+    scene
+        .swarm
+        .on_pieces(now, key, Bitfield::full(geometry.pieces()));
+    let piece = geometry.piece(1_234_567).unwrap();
+    for _ in 0..1_000_000 {
+        scene.swarm.on_dont_have(now, key, piece);
+        scene.swarm.on_have(now, key, piece);
+    }
+    assert_eq!(scene.swarm.copies(piece), 1);
+    let other = scene.swarm.on_connected(now, Scene::info(2)).unwrap();
+    for _ in 0..1_000_000 {
+        scene.swarm.on_have(now, other, piece);
+        scene.swarm.on_dont_have(now, other, piece);
+    }
+    assert_eq!(scene.swarm.copies(piece), 1);
+}

@@ -127,6 +127,8 @@ impl Scene {
             let pickable = self.swarm.availability.pickable().contains(piece);
             assert_eq!(pickable, !begun && !verified && !pending, "{piece}");
         }
+        let staying = self.swarm.peers.iter().filter(|(_, peer)| !peer.closing);
+        assert_eq!(staying.count(), self.swarm.peers.staying());
         for (_, peer) in self.swarm.peers.iter() {
             let missing =
                 |p: &PieceIndex| peer.have.contains(*p) && !self.swarm.verified().contains(*p);
