@@ -195,7 +195,12 @@ impl TorrentTask {
                 }
             }
             match self.rest().await {
-                Some(done) => drop(done.send(())),
+                Some(resumed) => {
+                    // Before whoever resumed it looks, so that the old state is not taken for the outcome.
+                    let total = self.status.borrow().total;
+                    self.set_state(State::Checking { done: 0, total });
+                    let _ = resumed.send(());
+                }
                 None => return self.set_state(State::Removed),
             }
         }
