@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use seedbank::base::{BLOCK_LEN, Bitfield, Geometry, PeerId};
-use seedbank::swarm::{Action, Checked, Config, PeerInfo, PeerKey, Start, Swarm, Verdict};
+use seedbank::base::{BLOCK_LEN, Bitfield, Checked, Geometry, PeerId};
+use seedbank::swarm::{Action, Config, PeerInfo, PeerKey, Start, Swarm, Verdict};
 
 const PIECES: u32 = 1_000_000;
 const PEERS: u32 = 1_000;

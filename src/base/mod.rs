@@ -3,6 +3,7 @@
 //! Nothing here performs I/O, reads a clock or draws a random number.
 
 pub mod bitfield;
+pub mod checked;
 pub mod geometry;
 pub mod id;
 pub mod identity;
@@ -10,6 +11,7 @@ pub mod limits;
 pub mod rate;
 
 pub use bitfield::{Bitfield, SharedBitfield};
+pub use checked::Checked;
 pub use geometry::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
 pub use id::{InfoHash, PeerId};
 pub use identity::FileIdentity;

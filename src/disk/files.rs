@@ -10,10 +10,9 @@ use super::file::OpenFile;
 use super::handles::Handles;
 use super::hash::PieceHasher;
 use super::lock::{self, Hold};
-use super::payload::Checked;
 use super::place::{Place, identity};
 use super::{DiskError, Layout};
-use crate::base::{BlockRange, FileIdentity, PieceIndex};
+use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
 
 /// Bytes read and hashed at once: a multiple of the block, small enough to be hashed out of the processor's cache.
 const CHUNK: usize = 256 << 10;

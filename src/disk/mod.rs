@@ -33,7 +33,7 @@ pub use create::{Access, FileState, Found, Opened};
 pub use error::DiskError;
 pub use hash::{Hashed, PieceState, block_digests, hash_payload, sha1, verify};
 pub use layout::{FileSpec, Layout, Span, SpecKind};
-pub use payload::{Checked, Payload};
+pub use payload::Payload;
 pub use pool::Disk;
 pub use walk::walk;
 pub use write::WritePath;

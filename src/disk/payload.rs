@@ -8,7 +8,7 @@ use super::files::Files;
 use super::hash::{block_digests, sha1};
 use super::place::identity;
 use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
-use crate::base::{BlockRange, FileIdentity, PieceIndex};
+use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
 
 /// The files of one torrent, open. Clones share them; they are closed and unlocked when the last clone is gone, but only
 /// [`Payload::close`] tells whether all went well.
@@ -16,21 +16,6 @@ use crate::base::{BlockRange, FileIdentity, PieceIndex};
 pub struct Payload {
     disk: Disk,
     files: Arc<Files>,
-}
-
-/// What became of a piece that was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Checked {
-    /// Its SHA-1 is the expected one.
-    Good {
-        /// BLAKE3 of each of its blocks, if asked for.
-        digests: Option<Vec<[u8; 32]>>,
-    },
-    /// It is not.
-    Bad {
-        /// BLAKE3 of each of its blocks, to tell which were damaged once the good ones are known.
-        digests: Vec<[u8; 32]>,
-    },
 }
 
 impl Payload {

@@ -23,9 +23,9 @@ use super::resources::Resources;
 use super::status::{State, Status};
 use super::torrent::Order;
 use crate::base::limits::{PEERS_PER_TORRENT, TORRENT_QUEUE};
-use crate::base::{BlockRange, PieceIndex, SharedBitfield};
+use crate::base::{BlockRange, Checked, PieceIndex, SharedBitfield};
 use crate::disk::Checkpoint;
-use crate::disk::{Checked, DiskError, Payload};
+use crate::disk::{DiskError, Payload};
 use crate::format::metainfo::Info;
 use crate::net::peer::Report;
 use crate::store::{KnownPeer, Note, Totals};
@@ -263,7 +263,7 @@ impl<'a> Active<'a> {
     ) -> Result<(), EngineError> {
         let now = Instant::now();
         match done.map_err(|error| defect(&error))? {
-            Done::Checked { piece, result } => self.swarm.on_checked(now, piece, outcome(result?)),
+            Done::Checked { piece, result } => self.swarm.on_checked(now, piece, result?),
             Done::Written { range, result } => {
                 result?;
                 self.notes.push(Note::Blocks {
@@ -404,14 +404,6 @@ impl<'a> Active<'a> {
                 peers: self.links.len(),
             });
         }
-    }
-}
-
-/// What the swarm makes of a hash.
-fn outcome(checked: Checked) -> crate::swarm::Checked {
-    match checked {
-        Checked::Good { digests } => crate::swarm::Checked::Good { digests },
-        Checked::Bad { digests } => crate::swarm::Checked::Bad { digests },
     }
 }
 

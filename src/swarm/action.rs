@@ -162,21 +162,6 @@ pub enum Verdict {
     Write(Vec<BlockRange>),
 }
 
-/// What came out of hashing a piece. Digests are the BLAKE3 of each block, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Checked {
-    /// The hash matched.
-    Good {
-        /// The digests, if they were asked for.
-        digests: Option<Vec<[u8; 32]>>,
-    },
-    /// The hash did not match.
-    Bad {
-        /// The digests.
-        digests: Vec<[u8; 32]>,
-    },
-}
-
 /// What the swarm wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

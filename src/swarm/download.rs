@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::Swarm;
-use super::action::{Action, BanReason, Checked, PeerKey, Verdict};
+use super::action::{Action, BanReason, PeerKey, Verdict};
 use super::blame::Senders;
 use super::requests::Grant;
-use crate::base::{BLOCK_LEN, BlockRange, PieceIndex};
+use crate::base::{BLOCK_LEN, BlockRange, Checked, PieceIndex};
 
 impl Swarm {
     /// The peer's pipeline has room for that many more blocks.

@@ -44,8 +44,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 pub use action::{
-    Action, BanReason, Checked, Config, DropReason, PeerInfo, PeerKey, Refusal, Source, Start,
-    Verdict,
+    Action, BanReason, Config, DropReason, PeerInfo, PeerKey, Refusal, Source, Start, Verdict,
 };
 pub use addresses::Known;
 pub use peers::PeerView;

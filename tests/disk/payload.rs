@@ -5,7 +5,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use seedbank::disk::{Access, Checked, DiskError, FileState, WritePath, block_digests};
+use seedbank::base::Checked;
+use seedbank::disk::{Access, DiskError, FileState, WritePath, block_digests};
 
 use crate::rig::{PIECE, Rig, block_on, write};
 

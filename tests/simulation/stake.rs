@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use seedbank::base::limits::CHECKPOINT_BYTES;
-use seedbank::base::{BLOCK_LEN, Bitfield, BlockRange, Geometry, PeerId, PieceIndex};
+use seedbank::base::{BLOCK_LEN, Bitfield, BlockRange, Checked, Geometry, PeerId, PieceIndex};
 use seedbank::disk::Checkpoint;
-use seedbank::swarm::{Action, Checked, Config, PeerInfo, PeerKey, Start, Swarm, Verdict};
+use seedbank::swarm::{Action, Config, PeerInfo, PeerKey, Start, Swarm, Verdict};
 
 const MIB: u64 = 1 << 20;
 const STEP: Duration = Duration::from_millis(5);

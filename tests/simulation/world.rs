@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use seedbank::base::{BLOCK_LEN, Bitfield, BlockRange, Geometry, PeerId, PieceIndex};
-use seedbank::swarm::{Action, Checked, Config, PeerInfo, PeerKey, Source, Start, Swarm, Verdict};
+use seedbank::base::{BLOCK_LEN, Bitfield, BlockRange, Checked, Geometry, PeerId, PieceIndex};
+use seedbank::swarm::{Action, Config, PeerInfo, PeerKey, Source, Start, Swarm, Verdict};
 
 /// Requests outstanding on one link.
 const PIPELINE: u32 = 16;

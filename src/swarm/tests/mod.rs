@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::base::{BLOCK_LEN, PeerId};
+use crate::base::{BLOCK_LEN, Checked, PeerId};
 
 const ME: PeerId = PeerId([0xee; 20]);
 
