@@ -81,8 +81,9 @@ impl Active<'_> {
             };
             resources.store.commit(info_hash, commit).await?;
             let took = started.elapsed();
-            if finished {
-                payload.downgrade_to_shared().await?;
+            if finished && let Err(error) = payload.downgrade_to_shared().await {
+                // The claims hold all the same.
+                tracing::warn!(%error, "a finished payload stays locked, or lost its lock");
             }
             Ok(Committed {
                 pieces,
