@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::open::{self, Folder};
 use super::schema::{self, TORRENT_KEY_LEN};
 use super::torrents::{TorrentRow, Totals};
-use super::{identities, nodes, pages, partial, peers};
+use super::{identities, nodes, pages, partial, peers, watermark};
 
 /// What [`check`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,9 +47,12 @@ pub fn check(folder: &Path) -> Result<Report, StoreError> {
         return Ok(report);
     }
     let copy = Copy::of(&path)?;
-    let looked = open::guarded(&copy.database(), |path| {
+    let last = watermark::read(&path);
+    let looked = open::guarded(&copy.database(), move |path| {
         let (database, _) = open::open_unchecked(path)?;
-        problems(&database)
+        let (rows, mut problems) = problems(&database)?;
+        problems.extend(database.went_back(last)?);
+        Ok((rows, problems))
     });
     let problems = match looked {
         Ok((rows, problems)) => {

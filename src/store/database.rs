@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::codec;
 use super::error::StoreError;
 use super::schema;
+use super::watermark::Watermark;
 use crate::base::limits::STORE_CACHE;
 
 /// Random bytes that name one database among all that ever stood in its place.
@@ -17,6 +18,7 @@ pub(super) struct Database {
     tree: sled::Db,
     /// Opened before the first write: a sync through it reports every failure since.
     barrier: File,
+    watermark: Watermark,
     path: PathBuf,
     sequence: u64,
     epoch: Epoch,
@@ -52,9 +54,11 @@ impl Database {
             .flush_every_ms(None)
             .open()?;
         let barrier = File::open(path.join("db"))?;
+        let watermark = Watermark::open(path)?;
         Ok(Self {
             tree,
             barrier,
+            watermark,
             path: path.to_owned(),
             sequence: 0,
             epoch: Epoch::default(),
@@ -160,7 +164,18 @@ impl Database {
             .sync_all()
             .map_err(|error| StoreError::io(&self.path, error))?;
         self.sequence = sequence;
+        if let Err(error) = self.watermark.raise(sequence) {
+            // The commit holds; only a later loss of it would go unnoticed.
+            tracing::debug!(%error, "the number of the last commit could not be written");
+        }
         Ok(())
+    }
+
+    /// Whether it lacks commits that were durable, as far as is known from `watermark`, their last number.
+    pub(super) fn went_back(&self, watermark: u64) -> Result<Option<String>, StoreError> {
+        let sequence = self.fixed(schema::SEQUENCE)?.map_or(0, u64::from_be_bytes);
+        Ok((sequence < watermark)
+            .then(|| format!("it went back from commit {watermark} to {sequence}")))
     }
 
     /// The error for a row that cannot be.

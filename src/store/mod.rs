@@ -5,6 +5,7 @@
 //! torrents/<ih>.torrent    the catalog: what is shared, as plain files
 //! torrents/<ih>.json       … and what was chosen for it
 //! db/                      the database: which pieces are durable, what files were, peers, nodes
+//! db.sequence              the number of the last commit, so that a database that went back is noticed
 //! db.broken/               the last database that could not be read
 //! notes/<ih>               what is verified or received and not durable yet
 //! ```
@@ -34,6 +35,7 @@ mod peers;
 mod progress;
 mod schema;
 mod torrents;
+mod watermark;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use super::database::{self, Database};
 use super::durable;
 use super::error::StoreError;
 use super::lock::Lock;
-use super::{check, migrate, schema};
+use super::{check, migrate, schema, watermark};
 use crate::base::limits::STORE_OPEN_TIME;
 
 /// What was found when the state folder was opened.
@@ -148,6 +148,7 @@ impl Folder {
             removed.map_err(|error| StoreError::io(&aside, error))?;
         }
         fs::rename(&path, &aside).map_err(|error| StoreError::io(&path, error))?;
+        watermark::reset(&path).map_err(|error| StoreError::io(&path, error))?;
         durable::sync_folder(&self.path)?;
         Ok(true)
     }
@@ -158,7 +159,8 @@ fn open_guarded(path: &Path) -> Result<(Database, u32), StoreError> {
     guarded(path, |path| {
         let (mut database, found) = open_unchecked(path)?;
         let (_, problems) = check::problems(&database)?;
-        if let Some(problem) = problems.into_iter().next() {
+        let went_back = database.went_back(watermark::read(path))?;
+        if let Some(problem) = went_back.into_iter().chain(problems).next() {
             return Err(StoreError::Damaged {
                 path: path.to_owned(),
                 what: problem,
