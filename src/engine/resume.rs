@@ -6,6 +6,7 @@
 //! durable are hashed. Everything else is missing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::base::{Bitfield, BlockRange, FileIdentity, Geometry, PieceIndex};
 use crate::disk::{FileSpec, Layout, SpecKind};
@@ -32,6 +33,10 @@ pub(super) struct Missing {
     /// Which.
     pub(super) path: PathBuf,
 }
+
+/// How long after the last note or commit a file may have been written to by us: a commit's interval and a slow sync. Whoever
+/// changes a file within this time of a crash is not noticed.
+const AFTER_NOTE: Duration = Duration::from_secs(30);
 
 /// How far the content of one file can be believed; the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +155,14 @@ fn all_unchanged(layout: &Layout, then: &[FileIdentity], now: &[Option<FileIdent
 fn beliefs(layout: &Layout, evidence: &Evidence<'_>) -> Result<Vec<Belief>, Missing> {
     let record = evidence.record;
     let clean = record.is_none_or(|record| record.clean);
+    // Our own last writes came after the identity was taken, and not long after the last note or commit.
+    let noted_ns = record
+        .and_then(|record| record.noted_ns)
+        .unwrap_or(i64::MIN);
+    let is_in_time = |known: &FileIdentity, now: &FileIdentity| {
+        let last = known.mtime_ns.max(noted_ns);
+        now.mtime_ns <= last.saturating_add(AFTER_NOTE.as_nanos() as i64)
+    };
     let belief = |(at, file): (usize, &FileSpec)| {
         if file.kind != SpecKind::Payload || file.length == 0 {
             return Ok(Belief::Ours);
@@ -157,9 +170,14 @@ fn beliefs(layout: &Layout, evidence: &Evidence<'_>) -> Result<Vec<Belief>, Miss
         let known = record.and_then(|record| record.identities.get(at).copied().flatten());
         match (known, evidence.found[at]) {
             (Some(known), Some(now)) if known.is_unchanged(&now) => Ok(Belief::Ours),
-            // Our own last writes came after the identity was taken.
-            (Some(known), Some(now)) if !clean && known.is_same_file(&now) => Ok(Belief::Ours),
+            (Some(known), Some(now))
+                if !clean && known.is_same_file(&now) && is_in_time(&known, &now) =>
+            {
+                Ok(Belief::Ours)
+            }
             (_, Some(now)) if now.size == file.length => Ok(Belief::Unknown),
+            // Cut short: what is left may be good.
+            (Some(_), Some(now)) if now.size < file.length => Ok(Belief::Unknown),
             (known, None) if known.is_some() || evidence.catalogued => Err(Missing {
                 path: file.path.clone(),
             }),
@@ -210,6 +228,7 @@ mod tests {
             identities: vec![Some(identity(1)); 3],
             partial: vec![(5, 0..1)],
             notes: Vec::new(),
+            noted_ns: None,
             totals: Totals::default(),
         }
     }
@@ -274,6 +293,33 @@ mod tests {
         assert_eq!(plan.trusted.iter().collect::<Vec<_>>(), [0, 1]);
         assert_eq!(numbers(&plan.recheck), [3]);
         assert_eq!(plan.partial.len(), 2);
+    }
+
+    #[test]
+    fn after_a_crash_a_file_that_changed_long_after_our_last_note_is_hashed() {
+        let (layout, geometry) = layout();
+        let mut record = record(&[0, 1, 2, 3], false, &geometry);
+        let late = i64::try_from(AFTER_NOTE.as_nanos()).unwrap() + 2;
+        let found = [1, late, 1].map(|mtime_ns| Some(identity(mtime_ns)));
+        let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
+        assert_eq!(numbers(&plan.recheck), [2, 3]);
+        record.noted_ns = Some(late);
+        let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
+        assert!(plan.recheck.is_empty());
+    }
+
+    #[test]
+    fn a_file_cut_short_is_hashed_for_what_is_left() {
+        let (layout, geometry) = layout();
+        let record = record(&[0, 1, 2, 3], true, &geometry);
+        let short = FileIdentity {
+            size: PIECE,
+            ..identity(1)
+        };
+        let found = vec![Some(identity(1)), Some(short), Some(identity(1))];
+        let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
+        assert_eq!(numbers(&plan.recheck), [2, 3]);
+        assert_eq!(plan.trusted.iter().collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]

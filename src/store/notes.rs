@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::codec::Reader;
@@ -100,6 +101,17 @@ impl NoteLog {
             }
         }
         log
+    }
+
+    /// When the last note was written, in nanoseconds since 1970.
+    pub(super) fn written_ns(&self) -> Option<i64> {
+        let written = std::fs::metadata(&self.path).ok()?;
+        Some(
+            written
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(written.mtime_nsec()),
+        )
     }
 
     /// Hands `notes` to the kernel, with one write.

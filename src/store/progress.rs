@@ -29,6 +29,8 @@ pub struct Record {
     pub partial: Vec<Partial>,
     /// What was noted since the last commit. It claims nothing.
     pub notes: Vec<Note>,
+    /// When the last note was written, in nanoseconds since 1970; `None` if there is none.
+    pub noted_ns: Option<i64>,
     /// Bytes transferred, as of the last commit.
     pub totals: Totals,
 }
@@ -101,6 +103,7 @@ pub(super) fn load(
         identities: identities::load(database, info_hash, shape.files)?,
         partial: partial::load(database, info_hash, shape.pieces)?,
         notes: Vec::new(),
+        noted_ns: None,
         totals: Totals::get(database, info_hash)?.unwrap_or_default(),
     }))
 }

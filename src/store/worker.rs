@@ -142,6 +142,7 @@ impl Worker {
         };
         notes.retain(|note| is_news(note, &record, shape));
         record.notes = notes;
+        record.noted_ns = self.notes_of(info_hash).written_ns();
         Ok(Some(record))
     }
 
@@ -219,6 +220,7 @@ impl Record {
             identities: vec![None; shape.files as usize],
             partial: Vec::new(),
             notes: Vec::new(),
+            noted_ns: None,
             totals: super::Totals::default(),
         };
         notes.retain(|note| is_news(note, &record, shape));
