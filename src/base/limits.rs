@@ -34,7 +34,7 @@ pub const SELECT_INDEX_MAX: u32 = 4 << 20;
 /// Largest block that a peer may request, in bytes: most clients drop peers that ask for more.
 pub const REQUEST_LEN_MAX: u32 = 128 << 10;
 /// Requests of one peer that wait to be served, told to it as `reqq` (BEP 10).
-pub const UPLOAD_QUEUE_MAX: usize = 500;
+pub const UPLOAD_QUEUE_MAX: usize = 2_000;
 /// Requests that we keep outstanding at one peer, if its `reqq` allows.
 pub const PIPELINE_MAX: usize = 1000;
 /// The `reqq` of a peer that does not tell: what old clients can take.

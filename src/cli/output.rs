@@ -64,15 +64,13 @@ impl Output {
 
     /// Sends the log of the library to standard error, at the level that -v and -q ask for.
     pub(crate) fn install_log(&self) {
-        let level = match (self.quiet, self.verbose) {
-            (true, _) => LevelFilter::ERROR,
-            (_, 0) => LevelFilter::WARN,
-            (_, 1) => LevelFilter::INFO,
-            (_, 2) => LevelFilter::DEBUG,
-            _ => LevelFilter::TRACE,
+        // What a person must know is told by events and errors; libraries speak only when asked.
+        let (level, others) = match (self.quiet, self.verbose) {
+            (true, _) | (_, 0) => (LevelFilter::ERROR, LevelFilter::OFF),
+            (_, 1) => (LevelFilter::INFO, LevelFilter::ERROR),
+            (_, 2) => (LevelFilter::DEBUG, LevelFilter::WARN),
+            _ => (LevelFilter::TRACE, LevelFilter::WARN),
         };
-        // Others are let speak only of what goes wrong.
-        let others = level.min(LevelFilter::WARN);
         let ours = Targets::new()
             .with_target("seedbank", level)
             .with_default(others);

@@ -40,8 +40,14 @@ pub enum DiskError {
         free: u64,
     },
     /// Something else is there under the name of a payload file.
-    #[error("{} exists and is not this torrent's: move it away, or allow overwriting", .path.display())]
+    #[error("{} exists and is not this torrent's: move it away, choose another --dest, or take it over with --overwrite", .path.display())]
     NotOurs {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A file is where a folder must be.
+    #[error("{} is a file where a folder is needed: choose another --dest", .path.display())]
+    NotAFolder {
         /// Which file.
         path: PathBuf,
     },
@@ -132,7 +138,8 @@ impl DiskError {
     pub(super) fn opening(path: &Path, source: impl Into<io::Error>) -> Self {
         let (path, source) = (path.to_owned(), source.into());
         match source.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) => Self::NotFound { path },
+            Some(libc::ENOENT) => Self::NotFound { path },
+            Some(libc::ENOTDIR) => Self::NotAFolder { path },
             Some(libc::EXDEV | libc::ELOOP) => Self::Outside { path },
             _ => {
                 let source = Arc::new(source);

@@ -60,11 +60,13 @@ impl Active<'_> {
             let clean = finished || partial.is_some();
             let mut touched = pieces.clone();
             touched.extend(partial.iter().flatten().map(|range| range.piece()));
+            let wrote = !finished || !pieces.is_empty();
             let mut identities = payload.sync(touched).await?;
-            if finished && !pieces.is_empty() {
+            if finished && wrote {
                 check_digest(&payload, &torrent).await?;
             }
-            if clean {
+            // Who only shared must not vouch for what others did to the files meanwhile.
+            if clean && wrote {
                 // The last word on every file, also on those that only bad pieces were written to.
                 identities = known_files(payload.identities().await?);
             }
@@ -122,13 +124,17 @@ impl Active<'_> {
     pub(super) async fn give_up(&mut self, error: EngineError) -> EngineError {
         self.committing = false;
         let lost = self.checkpoint.failed();
-        if matches!(error, EngineError::Digest { .. }) {
-            // The bytes are on the disk; they are not what was promised.
-            return error;
-        }
-        let lost = lost.iter().map(|piece| piece.get()).collect();
         let info_hash = self.info.info_hash();
-        if let Err(error) = self.resources.store.clear(info_hash, lost).await {
+        let store = &self.resources.store;
+        let forgotten = if matches!(error, EngineError::Digest { .. }) {
+            // Every byte is on the disk, but some were changed after they were verified: the next start hashes all of them.
+            let files = (0..self.info.files().len()).collect();
+            store.forget_identities(info_hash, files).await
+        } else {
+            let lost = lost.iter().map(|piece| piece.get()).collect();
+            store.clear(info_hash, lost).await
+        };
+        if let Err(error) = forgotten {
             tracing::error!(%error, "what was lost could not be forgotten");
         }
         error

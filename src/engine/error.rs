@@ -44,7 +44,9 @@ pub enum EngineError {
         info_hash: InfoHash,
     },
     /// A file has the right length and none of the right content.
-    #[error("{path} exists and is not this torrent's: move it away, or choose another --dest")]
+    #[error(
+        "{path} exists and is not this torrent's: move it away, choose another --dest, or take it over with --overwrite"
+    )]
     NotThisTorrent {
         /// The file.
         path: PathBuf,
@@ -59,9 +61,10 @@ pub enum EngineError {
         /// Pieces of the torrent.
         total: u32,
     },
-    /// Every piece matched, but the whole does not match the BLAKE3 digest of the metainfo.
+    /// The whole does not match the BLAKE3 digest of the metainfo.
     #[error(
-        "{path}: every piece is good but the BLAKE3 digest is not what the metainfo says: one of the two is wrong"
+        "{path} is not what the BLAKE3 digest of its metainfo says: it was changed while it was fetched, or the digest is \
+         wrong; run the same command again to hash every piece"
     )]
     Digest {
         /// The payload.
@@ -135,7 +138,9 @@ fn disk_kind(error: &DiskError) -> ErrorKind {
         DiskError::CannotOpen { .. } | DiskError::Outside { .. } | DiskError::NotUtf8 { .. } => {
             ErrorKind::CannotOpen
         }
-        DiskError::CannotCreate { .. } | DiskError::Layout { .. } => ErrorKind::CannotCreate,
+        DiskError::CannotCreate { .. }
+        | DiskError::NotAFolder { .. }
+        | DiskError::Layout { .. } => ErrorKind::CannotCreate,
         DiskError::Full { .. } => ErrorKind::DiskFull,
         DiskError::NotOurs { .. } => ErrorKind::FileExists,
         DiskError::InUse { .. } => ErrorKind::InUse,

@@ -23,7 +23,7 @@ pub mod status;
 mod torrent;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -46,6 +46,25 @@ use resources::Resources;
 /// Time for all torrents to stop in order. What is not durable by then is hashed again at the next start, no worse.
 const ORDERLY: Duration = Duration::from_millis(1_800);
 
+/// What a person should know of the state folder that was opened.
+fn finding(history: History) -> Option<Event> {
+    let message = match history {
+        History::Rebuilt { why } => format!(
+            "the state database was damaged ({why}) and is rebuilt from the catalog; files are hashed again"
+        ),
+        History::Migrated { from } => {
+            format!("the state database was of version {from} and is migrated")
+        }
+        History::Fresh | History::Current => return None,
+    };
+    tracing::info!("{message}");
+    Some(Event::Warning {
+        info_hash: None,
+        kind: "state",
+        message,
+    })
+}
+
 /// Any number of torrents in one process, and one state folder.
 #[derive(Debug)]
 pub struct Engine {
@@ -53,6 +72,8 @@ pub struct Engine {
     torrents: Torrents,
     tcp_addr: Option<SocketAddr>,
     accepting: Option<JoinHandle<()>>,
+    /// What was found in the state folder, for the first who asks for events.
+    found: Mutex<Option<Event>>,
 }
 
 impl Engine {
@@ -83,32 +104,13 @@ impl Engine {
                 Arc::clone(&resources),
             ))
         });
-        let engine = Self {
+        Ok(Self {
             resources,
             torrents,
             tcp_addr,
             accepting,
-        };
-        engine.tell_history(opened.history);
-        Ok(engine)
-    }
-
-    fn tell_history(&self, history: History) {
-        let message = match history {
-            History::Rebuilt { why } => format!(
-                "the state database was damaged ({why}) and is rebuilt from the catalog; files are hashed again"
-            ),
-            History::Migrated { from } => {
-                format!("the state database was of version {from} and is migrated")
-            }
-            History::Fresh | History::Current => return,
-        };
-        tracing::warn!("{message}");
-        self.resources.tell(Event::Warning {
-            info_hash: None,
-            kind: "state",
-            message,
-        });
+            found: Mutex::new(finding(opened.history)),
+        })
     }
 
     /// The address where peers connect.
@@ -119,7 +121,13 @@ impl Engine {
     /// Everything that happens from now on. A subscriber that lags more than
     /// [`EVENT_QUEUE`](crate::base::limits::EVENT_QUEUE) events behind loses some, and is told how many.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.resources.subscribe()
+        let events = self.resources.subscribe();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found
+            .take()
+            .into_iter()
+            .for_each(|event| self.resources.tell(event));
+        events
     }
 
     /// Adds a torrent and returns when its files are open. It is then checked as far as need be, downloads and seeds until it

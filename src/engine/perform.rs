@@ -107,10 +107,7 @@ impl Active<'_> {
         let resources = Arc::clone(&self.resources);
         let info_hash = self.info.info_hash();
         self.jobs.spawn(async move {
-            // Notes claim nothing; without them a crash costs a little more.
-            if let Err(error) = resources.store.note(info_hash, notes).await {
-                tracing::warn!(%error, "progress could not be noted");
-            }
+            resources.note(info_hash, notes).await;
             Done::Noted
         });
     }
@@ -143,10 +140,7 @@ impl Noting {
     ) -> Result<Checked, DiskError> {
         if let Ok(Checked::Good { .. }) = result {
             let note = vec![Note::Verified(self.piece.get())];
-            // Notes claim nothing; without them a crash costs a little more.
-            if let Err(error) = self.resources.store.note(self.info_hash, note).await {
-                tracing::warn!(%error, "progress could not be noted");
-            }
+            self.resources.note(self.info_hash, note).await;
         }
         result
     }

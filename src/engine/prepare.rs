@@ -300,8 +300,11 @@ impl Preparation<'_> {
             store.clear(info_hash, numbers).await?;
             return Err(error.into());
         }
-        if finished {
-            check_digest(payload, self.torrent).await?;
+        if finished && let Err(error) = check_digest(payload, self.torrent).await {
+            // Some of it may have been trusted wrongly; the next start hashes all of it.
+            let files = (0..self.info.files().len()).collect();
+            store.forget_identities(info_hash, files).await?;
+            return Err(error);
         }
         let commit = Commit {
             durable: numbers,

@@ -1,18 +1,19 @@
 //! What all torrents of an engine share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, broadcast};
 
 use super::config::{Config, IoMode};
-use super::events::Event;
-use crate::base::PeerId;
+use super::events::{Event, Hex};
 use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, WRITE_BUDGET};
+use crate::base::{InfoHash, PeerId};
 use crate::disk::{Disk, WritePath};
 use crate::net::spare::Spare;
 use crate::net::throttle::Throttle;
-use crate::store::Store;
+use crate::store::{Note, Store};
 
 /// Handles to what is shared; each is cheap to use from many tasks at once.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Resources {
     /// Buffers of runs that are stored.
     pub(super) spare: Arc<Spare>,
     events: broadcast::Sender<Event>,
+    /// It was said that notes cannot be written.
+    note_failed: AtomicBool,
 }
 
 impl Resources {
@@ -57,6 +60,7 @@ impl Resources {
             down: Arc::new(Throttle::new(now, config.max_down)),
             spare: Arc::new(Spare::new()),
             events: broadcast::Sender::new(EVENT_QUEUE),
+            note_failed: AtomicBool::new(false),
         }
     }
 
@@ -64,6 +68,19 @@ impl Resources {
     pub(super) fn tell(&self, event: Event) {
         // An error only means that nobody listens.
         let _ = self.events.send(event);
+    }
+
+    /// Notes progress (R2b). Notes claim nothing: without them a crash costs a little more, which is said once.
+    pub(super) async fn note(&self, info_hash: InfoHash, notes: Vec<Note>) {
+        if let Err(error) = self.store.note(info_hash, notes).await
+            && !self.note_failed.swap(true, Ordering::Relaxed)
+        {
+            self.tell(Event::Warning {
+                info_hash: Some(Hex(info_hash)),
+                kind: "notes",
+                message: format!("progress cannot be noted, so a crash would cost more: {error}"),
+            });
+        }
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {

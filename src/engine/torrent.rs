@@ -21,6 +21,9 @@ use crate::proto::wire::Handshake;
 /// Orders that wait for one torrent's task.
 const ORDERS: usize = 64;
 
+/// Peers that may wait for a torrent to be ready.
+const WAITING: usize = 32;
+
 /// A torrent that the engine runs. Clones are handles to the same torrent.
 #[derive(Clone, Debug)]
 pub struct Torrent {
@@ -68,6 +71,7 @@ impl Torrent {
             orders: inbox,
             status,
             opened: None,
+            waiting: Vec::new(),
         };
         (handle, task)
     }
@@ -155,6 +159,8 @@ pub(super) struct TorrentTask {
     orders: mpsc::Receiver<Order>,
     status: watch::Sender<Status>,
     opened: Option<oneshot::Sender<Result<(), EngineError>>>,
+    /// Peers that dialled us while we were preparing.
+    waiting: Vec<Incoming>,
 }
 
 /// What ended a stretch of work, and who waits to hear of it.
@@ -229,7 +235,10 @@ impl TorrentTask {
             Err(rest) => return rest,
         };
         let resources = Arc::clone(&self.resources);
-        let active = Active::new(resources, &self.torrent, prepared, &self.status);
+        let mut active = Active::new(resources, &self.torrent, prepared, &self.status);
+        self.waiting
+            .drain(..)
+            .for_each(|incoming| active.welcome(incoming));
         match active.run(&mut self.orders).await {
             Ending::Paused(done) => Rest::Paused(done),
             Ending::Stopped(done) => Rest::Stopped(done),
@@ -259,6 +268,7 @@ impl TorrentTask {
                         Some(Order::Stop(done)) => rest = Some(Rest::Stopped(Some(done))),
                         Some(Order::Resume(done)) => drop(done.send(())),
                         Some(Order::Peers(peers)) => self.torrent.peers.extend(peers),
+                        Some(Order::Incoming(incoming)) if self.waiting.len() < WAITING => self.waiting.push(incoming),
                         Some(Order::Incoming(_)) => {}
                         None => rest = Some(Rest::Stopped(None)),
                     }
