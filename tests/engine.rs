@@ -317,3 +317,105 @@ async fn a_torrent_is_added_once_and_again_after_it_was_removed() {
     again.completed().await.unwrap();
     engine.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seeder_that_stops_does_not_vouch_for_what_others_changed() {
+    let world = World::new();
+    let (seeder, _) = world.seeder().await;
+    let engine = world.engine("state").await;
+    let peers = seeder.tcp_addr().into_iter().collect();
+    let torrent = world.torrent("dest", Goal::Download, peers);
+    let torrent = engine.add(torrent).await.unwrap();
+    torrent.completed().await.unwrap();
+    engine.shutdown().await;
+    let path = world.path("source/pair/a");
+    let mut content = fs::read(&path).unwrap();
+    content[7] ^= 1;
+    fs::write(&path, content).unwrap();
+    seeder.shutdown().await;
+
+    let again = world.engine("seeder").await;
+    let torrent = world.torrent("source", Goal::Seed, vec![]);
+    let torrent = again.add(torrent).await.unwrap();
+    let error = torrent.completed().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HashCheck, "{error}");
+    again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_digest_that_does_not_match_has_every_piece_hashed_the_next_time() {
+    let mut world = World::new();
+    let (seeder, _) = world.seeder().await;
+    let peers: Vec<_> = seeder.tcp_addr().into_iter().collect();
+    world.metainfo.blake3 = Some([7; 32]);
+    for run in 0..2 {
+        let engine = world.engine("state").await;
+        let mut events = engine.subscribe();
+        let torrent = world.torrent("dest", Goal::Download, peers.clone());
+        let outcome = match engine.add(torrent).await {
+            Ok(torrent) => torrent.completed().await,
+            Err(error) => Err(error),
+        };
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::HashCheck, "{error}");
+        if run == 0 {
+            assert_eq!(resumed(&mut events).await, (0, 0, 16));
+        }
+        engine.shutdown().await;
+    }
+    world.metainfo.blake3 = None;
+    let engine = world.engine("state").await;
+    let mut events = engine.subscribe();
+    let torrent = world.torrent("dest", Goal::Download, peers);
+    engine
+        .add(torrent)
+        .await
+        .unwrap()
+        .completed()
+        .await
+        .unwrap();
+    assert_eq!(resumed(&mut events).await, (0, 16, 0));
+    engine.shutdown().await;
+    seeder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_went_back_is_noticed_and_the_files_are_hashed() {
+    let world = World::new();
+    let engine = world.engine("state").await;
+    engine.shutdown().await;
+    let (db, old) = (world.path("state/db"), world.path("old"));
+    copy_folder(&db, &old);
+    world.fetch("state", "dest").await;
+    fs::remove_dir_all(&db).unwrap();
+    copy_folder(&old, &db);
+
+    let engine = world.engine("state").await;
+    let mut events = engine.subscribe();
+    assert!(matches!(
+        events.recv().await.unwrap(),
+        Event::Warning { kind: "state", .. }
+    ));
+    let torrent = world.torrent("dest", Goal::Download, vec![]);
+    engine
+        .add(torrent)
+        .await
+        .unwrap()
+        .completed()
+        .await
+        .unwrap();
+    assert_eq!(resumed(&mut events).await, (0, 16, 0));
+    engine.shutdown().await;
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
