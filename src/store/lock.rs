@@ -1,8 +1,10 @@
 //! One process at a time: the lock on the state folder.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+
+use fs2::FileExt;
 
 use super::error::StoreError;
 
@@ -23,15 +25,15 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(|error| StoreError::create(&path, error))?;
-        match file.try_lock() {
+        match FileExt::try_lock_exclusive(&file) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+            Err(error) if error.kind() == fs2::lock_contended_error().kind() => {
                 return Err(StoreError::InUse {
                     folder: folder.to_owned(),
                     pid: holder(&file),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(StoreError::io(&path, error)),
+            Err(error) => return Err(StoreError::io(&path, error)),
         }
         // A lock without a readable process id still locks, so that a full disk does not keep us out.
         let _ = file
