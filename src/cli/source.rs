@@ -25,7 +25,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(15);
 pub(crate) enum Source {
     /// A .bit or .torrent.
     File(PathBuf),
-    /// The http or https address of either.
+    /// An address of either; those of http and https can be fetched.
     Url(String),
     /// A magnet link or a bare info-hash.
     Magnet(String),
@@ -43,7 +43,7 @@ impl From<OsString> for Source {
         };
         if starts("magnet:") {
             Self::Magnet(plain.to_owned())
-        } else if starts("http://") || starts("https://") {
+        } else if plain.contains("://") && !Path::new(plain).exists() {
             Self::Url(plain.to_owned())
         } else if is_info_hash(plain) && !Path::new(plain).exists() {
             Self::Magnet(plain.to_owned())
@@ -180,6 +180,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 const LARGEST: &str = "64 MiB is the most; is it the payload itself?";
 
 fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
+    let scheme = url.split("://").next().unwrap_or_default();
+    if !["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
+        let message = format!("{url}: only http and https addresses can be fetched");
+        return Err(Failure::new(Exit::Usage, message).hint("download it and name the file"));
+    }
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(FETCH_TIME))
         .timeout_connect(Some(CONNECT_TIME))
@@ -229,6 +237,7 @@ mod tests {
             Source::Magnet(_)
         ));
         assert!(matches!(read_as("https://h/x.torrent"), Source::Url(_)));
+        assert!(matches!(read_as("ftp://h/x.torrent"), Source::Url(_)));
         assert!(matches!(read_as("http.torrent"), Source::File(_)));
         assert!(matches!(read_as("é"), Source::File(_)));
         assert!(matches!(read_as(&hash[1..]), Source::File(_)));
