@@ -33,6 +33,8 @@ impl Client for Rqbit {
         command
             .env("HOME", job.home)
             .args(["-v", "info", "--disable-dht", "--disable-upnp-port-forward"])
+            // Another rqbit of this run may have the same torrent; they must not find each other.
+            .arg("--disable-lsd")
             .args(["--listen-ip", &job.ip.to_string(), "--listen-port", &port])
             .args(["--announce-port", &port])
             .args(["--tracker-refresh-interval", "1s"])
