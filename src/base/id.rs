@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 
+/// How this program calls itself to peers (BEP 10, `v`) and to HTTP servers: name and version.
+pub const CLIENT: &str = concat!("seedbank/", env!("CARGO_PKG_VERSION"));
+
 /// The SHA-1 of a bencoded info dictionary: the name of a torrent (BEP 3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InfoHash(pub [u8; 20]);

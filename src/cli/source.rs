@@ -191,7 +191,7 @@ fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(FETCH_TIME))
         .timeout_connect(Some(CONNECT_TIME))
-        .user_agent(concat!("seedbank/", env!("CARGO_PKG_VERSION")))
+        .user_agent(seedbank::base::id::CLIENT)
         .build()
         .into();
     let mut answer = agent

@@ -112,20 +112,6 @@ impl Checkpoint {
         lost
     }
 
-    /// `piece` is no longer verified: do not sync it for its own sake.
-    pub fn withdraw(&mut self, piece: PieceIndex, len: u32) {
-        let before = self.gathered.pieces.len();
-        self.gathered.pieces.retain(|&other| other != piece);
-        if self.gathered.pieces.len() < before {
-            self.gathered.bytes -= u64::from(len);
-        }
-    }
-
-    /// Whether a checkpoint is under way.
-    pub fn is_under_way(&self) -> bool {
-        self.frozen.is_some()
-    }
-
     /// Bytes that are verified and not durable, be they gathered or frozen.
     pub fn at_stake(&self) -> u64 {
         self.gathered.bytes + self.frozen.as_ref().map_or(0, |set| set.bytes)

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use super::DiskError;
-use crate::base::{BlockRange, Geometry, PieceIndex};
+use crate::base::{Geometry, PieceIndex};
 
 /// One entry of the torrent's list of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,11 +171,6 @@ impl Layout {
     pub fn piece_spans(&self, piece: PieceIndex) -> impl Iterator<Item = Span> + '_ {
         let len = u64::from(self.geometry.len_of(piece));
         self.spans(self.geometry.offset_of(piece), len)
-    }
-
-    /// The spans of a range.
-    pub fn range_spans(&self, range: BlockRange) -> impl Iterator<Item = Span> + '_ {
-        self.spans(self.geometry.offset(range), u64::from(range.len()))
     }
 
     /// Numbers of the pieces that hold bytes of `file`; empty for an empty file.

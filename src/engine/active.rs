@@ -24,14 +24,13 @@ use super::status::{State, Status};
 use super::torrent::Order;
 use crate::base::limits::{PEERS_PER_TORRENT, TORRENT_QUEUE};
 use crate::base::{BlockRange, Checked, PieceIndex, SharedBitfield};
-use crate::disk::Checkpoint;
-use crate::disk::{DiskError, Payload};
+use crate::disk::{Checkpoint, DiskError, Payload};
 use crate::format::metainfo::Info;
 use crate::net::peer::Report;
 use crate::store::{KnownPeer, Note, Totals};
 use crate::swarm::{Config as SwarmConfig, PeerKey, Source, Start, Swarm};
 
-/// Requests of one peer that we serve at once, and so the connections that are unchoked.
+/// Peers that may request from us at once while we download.
 const UPLOAD_SLOTS: usize = 8;
 /// How often the published status is renewed while something moves.
 const TICK: Duration = Duration::from_millis(250);
@@ -84,12 +83,12 @@ pub(super) struct Active<'a> {
     /// Announces under way.
     pub(super) announces: JoinSet<Answer>,
     pub(super) status: &'a watch::Sender<Status>,
-    /// Verified since the last round, to be announced and noted together.
+    /// Verified since the last round, to be announced together.
     pub(super) haves: Vec<PieceIndex>,
+    /// Stored blocks of unfinished pieces, to be noted together.
     pub(super) notes: Vec<Note>,
     /// The torrent is whole and the store knows it.
     pub(super) finished: bool,
-    pub(super) committing: bool,
     pub(super) stopping: bool,
     pub(super) started: Instant,
     pub(super) before: Totals,
@@ -119,11 +118,11 @@ impl<'a> Active<'a> {
             id: resources.peer_id,
             own: Vec::new(),
         };
-        let finished = prepared.durable.is_full();
+        let finished = prepared.verified.is_full();
         let served = Arc::new(SharedBitfield::new(&prepared.verified));
         let start = Start {
+            durable: prepared.verified.clone(),
             verified: prepared.verified,
-            durable: prepared.durable,
             partial: prepared.partial,
         };
         let tiers = torrent.metainfo.announce.clone();
@@ -150,7 +149,6 @@ impl<'a> Active<'a> {
             announces: JoinSet::new(),
             haves: Vec::new(),
             notes: Vec::new(),
-            committing: false,
             stopping: false,
             started: now,
             before: prepared.totals,
@@ -286,7 +284,7 @@ impl<'a> Active<'a> {
         [
             self.swarm.next_deadline(),
             self.discovery.next_deadline(),
-            self.checkpoint.next_deadline().filter(|_| !self.committing),
+            self.checkpoint.next_deadline(),
             tick,
             Some(self.save_peers_at),
         ]

@@ -29,14 +29,10 @@ pub(super) struct Committed {
 impl Active<'_> {
     /// Starts a commit if the checkpoint says that it is time.
     pub(super) fn commit_if_due(&mut self, now: Instant) {
-        if self.committing || !self.checkpoint.due(now) {
+        if !self.checkpoint.due(now) {
             return;
         }
         let pieces = self.checkpoint.begin();
-        if pieces.is_empty() {
-            return;
-        }
-        self.committing = true;
         let commit = self.commit_of(pieces, None);
         self.jobs
             .spawn(async move { Done::Committed(commit.await) });
@@ -105,7 +101,6 @@ impl Active<'_> {
 
     /// Pieces have become durable.
     pub(super) fn on_committed(&mut self, committed: &Committed) {
-        self.committing = false;
         self.checkpoint.finished(committed.took);
         self.swarm.on_durable(&committed.pieces);
         self.resources.tell(Event::Durable {
@@ -122,7 +117,6 @@ impl Active<'_> {
     /// R6: a sync or commit that failed is not tried again. What it covered is forgotten, notes included, so that nobody takes
     /// pages for good that the kernel has marked clean and the disk never saw.
     pub(super) async fn give_up(&mut self, error: EngineError) -> EngineError {
-        self.committing = false;
         let lost = self.checkpoint.failed();
         let info_hash = self.info.info_hash();
         let store = &self.resources.store;

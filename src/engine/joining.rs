@@ -13,6 +13,7 @@ use super::links::Link;
 use super::resources::Resources;
 use super::torrent::Incoming;
 use crate::base::InfoHash;
+use crate::base::id::CLIENT;
 use crate::base::limits::{PEER_QUEUE, UPLOAD_QUEUE_MAX};
 use crate::net::peer::Ties;
 use crate::net::{dial, greet, peer};
@@ -115,7 +116,7 @@ impl Active<'_> {
         let (commands, inbox) = mpsc::channel(PEER_QUEUE);
         let client = client_name(None, &handshake.peer_id);
         self.links
-            .add(key, Link::new(addr, incoming, client.clone(), commands));
+            .add(key, Link::new(addr, incoming, client, commands));
         let ties = Ties {
             key,
             commands: inbox,
@@ -142,7 +143,7 @@ impl Active<'_> {
             fast: theirs.reserved.fast(),
             extended: theirs.reserved.extended(),
             local: ExtendedHandshake {
-                client: Some(concat!("seedbank/", env!("CARGO_PKG_VERSION")).to_owned()),
+                client: Some(CLIENT.to_owned()),
                 listen_port: self.resources.port,
                 reqq: Some(UPLOAD_QUEUE_MAX as u32),
                 yourip: Some(addr.ip()),

@@ -15,8 +15,7 @@ use super::resources::Resources;
 use super::resume::{self, Evidence, Plan};
 use super::status::{State, Status};
 use crate::base::{Bitfield, BlockRange, FileIdentity, PieceIndex};
-use crate::disk::{Access, DiskError, Payload};
-use crate::disk::{FileSpec, Layout, SpecKind};
+use crate::disk::{Access, DiskError, FileSpec, Layout, Payload, SpecKind};
 use crate::format::metainfo::{FileKind, Info};
 use crate::store::{Choices, Commit, Record};
 
@@ -26,8 +25,8 @@ const BETWEEN_LOOKS: usize = 64;
 /// A torrent with its files open and its pieces told apart.
 pub(super) struct Prepared {
     pub(super) payload: Payload,
+    /// Pieces that are good, all of them durable.
     pub(super) verified: Bitfield,
-    pub(super) durable: Bitfield,
     pub(super) partial: Vec<BlockRange>,
     pub(super) totals: crate::store::Totals,
 }
@@ -141,7 +140,6 @@ impl Preparation<'_> {
         self.report(started, &plan, &verified);
         Ok(Prepared {
             payload,
-            durable: verified.clone(),
             verified,
             partial: plan.partial,
             totals: known.record.map(|record| record.totals).unwrap_or_default(),

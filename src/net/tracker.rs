@@ -6,6 +6,7 @@ use std::time::Duration;
 use ureq::Agent;
 
 use crate::base::PeerId;
+use crate::base::id::CLIENT;
 use crate::base::limits::TRACKER_REPLY_MAX;
 
 /// Time for a tracker to answer; those that need longer are overloaded, and the next tier is better.
@@ -14,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 static AGENT: LazyLock<Agent> = LazyLock::new(|| {
     Agent::config_builder()
         .timeout_global(Some(PATIENCE))
-        .user_agent(concat!("seedbank/", env!("CARGO_PKG_VERSION")))
+        .user_agent(CLIENT)
         .max_redirects(5)
         // Many trackers put a bencoded failure reason into a reply with status 400.
         .http_status_as_error(false)

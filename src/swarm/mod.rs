@@ -223,11 +223,6 @@ impl Swarm {
         self.pieces.verified().is_full()
     }
 
-    /// Whether transfers are stopped.
-    pub fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     /// Whole blocks that are stored of unfinished pieces: what an orderly stop keeps for [`Start::partial`].
     pub fn stored_blocks(&self) -> impl Iterator<Item = BlockRange> + '_ {
         self.pieces

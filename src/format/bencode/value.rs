@@ -78,11 +78,6 @@ impl<'a> Value<'a> {
         self.is_list().then(|| self.list())
     }
 
-    /// The entries, if it is a dictionary.
-    pub fn as_dict(&self) -> Option<Dict<'a>> {
-        self.is_dict().then(|| self.dict())
-    }
-
     /// The items of a list; nothing for anything else.
     pub fn list(&self) -> List<'a> {
         List(self.walk(self.is_list()))
