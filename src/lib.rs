@@ -29,6 +29,7 @@
 //! let config = |name: &str| Config {
 //!     state: home.path().join(name),
 //!     tcp_listen: Some(([127, 0, 0, 1], 0).into()),
+//!     dht: None,
 //!     io: IoMode::Auto,
 //!     max_down: None,
 //!     max_up: None,

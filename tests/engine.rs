@@ -71,6 +71,7 @@ impl World {
         let config = Config {
             state: self.path(state),
             tcp_listen: Some(([127, 0, 0, 1], 0).into()),
+            dht: None,
             io: IoMode::Auto,
             max_down: None,
             max_up: None,

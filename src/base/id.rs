@@ -1,4 +1,4 @@
-//! Twenty-byte names: of a torrent ([`InfoHash`], BEP 3) and of a peer ([`PeerId`], BEP 20).
+//! Twenty-byte names: of a torrent ([`InfoHash`], BEP 3), of a peer ([`PeerId`], BEP 20) and of a DHT node ([`NodeId`], BEP 5).
 
 use std::fmt;
 use std::str::FromStr;
@@ -87,6 +87,71 @@ impl fmt::Debug for PeerId {
     }
 }
 
+/// The name of a DHT node, and any other point of its space, info-hashes included (BEP 5).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub [u8; 20]);
+
+impl NodeId {
+    /// Bits of an id.
+    pub const BITS: u32 = 160;
+
+    /// How far apart two points are, by the XOR metric.
+    pub fn distance(&self, other: &Self) -> Distance {
+        let mut distance = self.0;
+        for (byte, other) in distance.iter_mut().zip(other.0) {
+            *byte ^= other;
+        }
+        Distance(distance)
+    }
+
+    /// The raw bytes as they travel on the wire.
+    pub fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl From<InfoHash> for NodeId {
+    fn from(info_hash: InfoHash) -> Self {
+        Self(info_hash.0)
+    }
+}
+
+impl From<NodeId> for InfoHash {
+    fn from(id: NodeId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER_PERMISSIVE.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The XOR of two points of the DHT's space: the larger, the farther apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Distance(pub [u8; 20]);
+
+impl Distance {
+    /// Leading bits that the two points share, up to 160.
+    pub fn shared_bits(&self) -> u32 {
+        let mut bits = 0;
+        for byte in self.0 {
+            bits += byte.leading_zeros();
+            if byte != 0 {
+                break;
+            }
+        }
+        bits
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +168,15 @@ mod tests {
         for text in ["", "00", &"g".repeat(40), &"0".repeat(41), &"é".repeat(20)] {
             assert_eq!(text.parse::<InfoHash>(), Err(InvalidInfoHash));
         }
+    }
+
+    #[test]
+    fn distance_is_symmetric_and_counts_the_bits_shared() {
+        let (zero, mut other) = (NodeId([0; 20]), NodeId([0; 20]));
+        assert_eq!(zero.distance(&other).shared_bits(), NodeId::BITS);
+        other.0[2] = 0b0001_0000;
+        assert_eq!(zero.distance(&other), other.distance(&zero));
+        assert_eq!(zero.distance(&other).shared_bits(), 19);
     }
 
     #[test]

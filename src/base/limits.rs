@@ -88,6 +88,15 @@ pub const TRACKERS_MAX: usize = 100;
 /// Longest message of a tracker that is kept for the user, in bytes.
 pub const TRACKER_TEXT_MAX: usize = 200;
 
+// --- dht: what one datagram may ask for -------------------------------------------------------
+
+/// Largest datagram that is read or written, in bytes: what passes every link without being cut.
+pub const DATAGRAM_MAX: usize = 1_400;
+/// Longest transaction id that is echoed, in bytes: clients in use have 2 to 8.
+pub const TRANSACTION_MAX: usize = 32;
+/// Longest token that is kept and handed back, in bytes: clients in use have 4 to 20.
+pub const TOKEN_MAX: usize = 64;
+
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 
 /// Addresses remembered for one torrent.

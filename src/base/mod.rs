@@ -13,5 +13,5 @@ pub mod rate;
 pub use bitfield::{Bitfield, SharedBitfield};
 pub use checked::Checked;
 pub use geometry::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
-pub use id::{InfoHash, PeerId};
+pub use id::{Distance, InfoHash, NodeId, PeerId};
 pub use identity::FileIdentity;

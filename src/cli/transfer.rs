@@ -88,6 +88,7 @@ pub(crate) fn plan(args: &TransferArgs, end: End, out: &Output) -> Result<Plan, 
     let config = Config {
         state: absolute(&state)?,
         tcp_listen,
+        dht: None,
         io: args.io.into(),
         max_down: args.max_down.and_then(|rate| rate.0),
         max_up: args.max_up.and_then(|rate| rate.0),

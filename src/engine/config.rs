@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::base::FileIdentity;
+use crate::base::{FileIdentity, InfoHash};
+use crate::format::host::HostPort;
 use crate::format::metainfo::Metainfo;
 
 /// How bytes get into the output file.
@@ -25,12 +26,34 @@ pub struct Config {
     pub state: PathBuf,
     /// Where to take connections; `None` takes none. Port 0 takes any free one.
     pub tcp_listen: Option<SocketAddr>,
+    /// The DHT node; `None` runs none.
+    pub dht: Option<DhtConfig>,
     /// How bytes get into files.
     pub io: IoMode,
     /// Most payload bytes per second to receive, over all torrents.
     pub max_down: Option<u64>,
     /// Most payload bytes per second to send, over all torrents.
     pub max_up: Option<u64>,
+}
+
+/// Settings of the DHT node.
+#[derive(Clone, Debug)]
+pub struct DhtConfig {
+    /// Where datagrams arrive; port 0 takes any free one. An IPv6 wildcard takes IPv4 as well.
+    pub listen: SocketAddr,
+    /// Nodes to start from besides those that the store remembers; names are looked up when they are needed.
+    pub bootstrap: Vec<HostPort>,
+}
+
+impl DhtConfig {
+    /// Nodes of the mainline network that independent parties keep up for newcomers.
+    pub const ROUTERS: [(&str, u16); 5] = [
+        ("router.bittorrent.com", 6881),
+        ("router.utorrent.com", 6881),
+        ("dht.transmissionbt.com", 6881),
+        ("dht.libtorrent.org", 25401),
+        ("dht.aelitis.com", 6881),
+    ];
 }
 
 /// What to do with a torrent's payload.
@@ -58,4 +81,19 @@ pub struct AddTorrent {
     /// The payload was hashed just now, every piece was good, and this is what its files (in torrent order, pads and links left out) were before that:
     /// if they still are, nothing is hashed again.
     pub hashed: Option<Vec<FileIdentity>>,
+}
+
+/// A torrent of which only the name is known, as in a magnet link.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its name.
+    pub info_hash: InfoHash,
+    /// Trackers to ask for peers, each a tier of its own.
+    pub trackers: Vec<String>,
+    /// Peers to try besides those that trackers, the DHT and the store know.
+    pub peers: Vec<SocketAddr>,
+    /// DHT nodes to start from.
+    pub nodes: Vec<HostPort>,
+    /// Web servers that have the payload.
+    pub web_seeds: Vec<String>,
 }

@@ -19,9 +19,11 @@ pub enum EngineError {
     Store(Arc<StoreError>),
     /// The address for incoming connections cannot be bound.
     #[error(
-        "cannot listen at {addr}: {reason}; choose another with --tcp-listen, or port 0 for any"
+        "cannot listen at {addr} ({transport}): {reason}; choose another with {}, or port 0 for any", transport.flag()
     )]
     Listen {
+        /// What should have listened.
+        transport: Transport,
         /// The address.
         addr: SocketAddr,
         /// The system's reason.
@@ -76,6 +78,33 @@ pub enum EngineError {
     /// A defect of ours: a task of the engine died. What is on disk stays true.
     #[error("internal error: {0}; the same command goes on where it was")]
     Defect(String),
+}
+
+/// What carries bytes between peers or nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Connections of peers.
+    Tcp,
+    /// Datagrams of the DHT.
+    Udp,
+}
+
+impl Transport {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Tcp => "--tcp-listen",
+            Self::Udp => "--dht-listen",
+        }
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
 }
 
 /// Kinds of trouble, as far as a caller has to tell them apart.

@@ -146,6 +146,62 @@ pub enum Event {
         /// Of these, how many were thrown away.
         wasted: u64,
     },
+    /// A node asks whether the other is there.
+    #[serde(rename = "dht_ping")]
+    DhtPing(DhtMessage),
+    /// The answer to a ping or an announce.
+    #[serde(rename = "dht_pong")]
+    DhtPong {
+        /// Between whom.
+        #[serde(flatten)]
+        message: DhtMessage,
+        /// The asker's address as the answerer sees it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        observed: Option<SocketAddr>,
+    },
+    /// A node asks for peers of a torrent, or for nodes close to a point.
+    #[serde(rename = "dht_findPeers")]
+    DhtFindPeers {
+        /// Between whom.
+        #[serde(flatten)]
+        message: DhtMessage,
+        /// The torrent or point.
+        info_hash: Hex,
+    },
+    /// The answer to that.
+    #[serde(rename = "dht_peers")]
+    DhtPeers {
+        /// Between whom.
+        #[serde(flatten)]
+        message: DhtMessage,
+        /// The torrent or point, if the dialect repeats it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        info_hash: Option<Hex>,
+        /// Peers of the torrent.
+        peers: Vec<SocketAddr>,
+        /// How many nodes it names.
+        nodes: usize,
+    },
+    /// A node says that it has a torrent.
+    #[serde(rename = "dht_announce")]
+    DhtAnnounce {
+        /// Between whom.
+        #[serde(flatten)]
+        message: DhtMessage,
+        /// The torrent.
+        info_hash: Hex,
+        /// Its TCP port; nothing if it is that of the datagram.
+        port: Option<u16>,
+    },
+    /// The DHT node has found its neighbours and can be used.
+    DhtReady {
+        /// Nodes in its table.
+        nodes: usize,
+        /// Of these, how many come from the table of an earlier run.
+        warm: usize,
+        /// Time since the start.
+        seconds: f64,
+    },
     /// Something failed and needs a person.
     Error {
         /// The torrent, if it is about one.
@@ -166,6 +222,19 @@ pub enum Event {
         /// One sentence for people.
         message: String,
     },
+}
+
+/// Between whom a message of the DHT went.
+#[derive(Clone, Debug, Serialize)]
+pub struct DhtMessage {
+    /// `in` or `out`.
+    pub dir: &'static str,
+    /// The other end.
+    pub addr: SocketAddr,
+    /// What it was written in: `json` or `krpc`.
+    pub dialect: &'static str,
+    /// The id of the node that sent it.
+    pub id: Hex,
 }
 
 /// An [`InfoHash`] that serialises as 40 hexadecimal digits.

@@ -8,10 +8,12 @@ mod active;
 mod catalogue;
 mod commit;
 pub mod config;
+mod dht;
 mod discovery;
 pub mod error;
 pub mod events;
 mod incoming;
+mod inquiry;
 mod joining;
 mod links;
 mod perform;
@@ -30,9 +32,11 @@ use tokio::sync::broadcast;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-pub use config::{AddTorrent, Config, Goal, IoMode};
-pub use error::{EngineError, ErrorKind};
+pub use config::{AddTorrent, Config, DhtConfig, Goal, IoMode, Wanted};
+pub use dht::Search;
+pub use error::{EngineError, ErrorKind, Transport};
 pub use events::Event;
+pub use inquiry::Fetched;
 pub use prepare::layout;
 pub use status::{PeerStatus, State, Status};
 pub use torrent::Torrent;
@@ -86,6 +90,7 @@ impl Engine {
         let listener = config.tcp_listen.map(|addr| {
             let reason = |error: std::io::Error| error.to_string();
             Listener::bind(addr).map_err(|error| EngineError::Listen {
+                transport: Transport::Tcp,
                 addr,
                 reason: reason(error),
             })
@@ -116,6 +121,25 @@ impl Engine {
     /// The address where peers connect.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         self.tcp_addr
+    }
+
+    /// The address where datagrams arrive, if there is a DHT node.
+    pub fn udp_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Looks for peers of a torrent once, in the DHT alone; nothing without a DHT node.
+    pub fn look_up(&self, info_hash: InfoHash) -> Option<Search> {
+        let dht = self.resources.dht.as_ref()?;
+        Some(dht.look_up(info_hash))
+    }
+
+    /// Fetches the info dictionary that `wanted` names from peers, for as long as it takes.
+    ///
+    /// # Errors
+    /// If a torrent of that name runs or is being fetched already, or the engine shuts down.
+    pub async fn fetch(&self, wanted: Wanted) -> Result<Fetched, EngineError> {
+        inquiry::fetch(&self.resources, wanted).await
     }
 
     /// Everything that happens from now on. A subscriber that lags more than

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, broadcast};
 
 use super::config::{Config, IoMode};
+use super::dht::Dht;
 use super::events::{Event, Hex};
 use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, WRITE_BUDGET};
 use crate::base::{InfoHash, PeerId};
@@ -21,6 +22,8 @@ pub(super) struct Resources {
     pub(super) peer_id: PeerId,
     /// The port where peers reach us, told to peers and trackers.
     pub(super) port: Option<u16>,
+    /// The DHT node, if there is one.
+    pub(super) dht: Option<Dht>,
     pub(super) store: Store,
     pub(super) disk: Disk,
     pub(super) write_path: WritePath,
@@ -46,6 +49,7 @@ impl Resources {
         Self {
             peer_id,
             port,
+            dht: None,
             store,
             disk: Disk::new(cores.clamp(2, 8)),
             write_path: match config.io {
