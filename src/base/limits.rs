@@ -92,6 +92,8 @@ pub const TRACKER_TEXT_MAX: usize = 200;
 
 /// Largest datagram that is read or written, in bytes: what passes every link without being cut.
 pub const DATAGRAM_MAX: usize = 1_400;
+/// Largest datagram that is taken in, in bytes: some clients write a little more than passes every link, uTP up to 1,500.
+pub const DATAGRAM_READ_MAX: usize = 2_048;
 /// Longest transaction id that is echoed, in bytes: clients in use have 2 to 8.
 pub const TRANSACTION_MAX: usize = 32;
 /// Longest token that is kept and handed back, in bytes: clients in use have 4 to 20.

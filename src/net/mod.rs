@@ -11,3 +11,4 @@ mod reporter;
 pub mod spare;
 pub mod throttle;
 pub mod tracker;
+pub mod udp;
