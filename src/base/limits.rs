@@ -99,6 +99,13 @@ pub const TRANSACTION_MAX: usize = 32;
 /// Longest token that is kept and handed back, in bytes: clients in use have 4 to 20.
 pub const TOKEN_MAX: usize = 64;
 
+/// Nodes taken from one list of names, as in a metainfo: real ones name three to ten.
+pub const HOSTS_MAX: usize = 20;
+/// Names of nodes that are looked up at once.
+pub const NAMES_AT_ONCE: usize = 32;
+/// Addresses taken of one name: routers have one or two of each family.
+pub const NODES_PER_NAME: usize = 8;
+
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 
 /// Addresses remembered for one torrent.

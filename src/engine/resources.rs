@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, broadcast};
 use super::config::{Config, IoMode};
 use super::dht::Dht;
 use super::events::{Event, Hex};
+use super::sockets::Addresses;
 use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, WRITE_BUDGET};
 use crate::base::{InfoHash, PeerId};
 use crate::disk::{Disk, WritePath};
@@ -22,6 +23,8 @@ pub(super) struct Resources {
     pub(super) peer_id: PeerId,
     /// The port where peers reach us, told to peers and trackers.
     pub(super) port: Option<u16>,
+    /// The port where datagrams reach us, told to peers that have a DHT node.
+    pub(super) udp_port: Option<u16>,
     /// The DHT node, if there is one.
     pub(super) dht: Option<Dht>,
     pub(super) store: Store,
@@ -43,13 +46,14 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    pub(super) fn new(config: &Config, port: Option<u16>, store: Store, peer_id: PeerId) -> Self {
+    pub(super) fn new(config: &Config, addresses: Addresses, dht: Option<Dht>, store: Store) -> Self {
         let now = Instant::now();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
-            peer_id,
-            port,
-            dht: None,
+            peer_id: PeerId::ours(rand::random()),
+            port: addresses.tcp.map(|addr| addr.port()),
+            udp_port: addresses.udp.map(|addr| addr.port()),
+            dht,
             store,
             disk: Disk::new(cores.clamp(2, 8)),
             write_path: match config.io {
