@@ -79,7 +79,11 @@ fn everything_put_is_there_after_a_restart() {
         })
         .into();
     let nodes = SavedNodes {
-        own: Some([3; 20]),
+        identities: vec![Identity {
+            external: None,
+            id: [3; 20],
+            last_used: 1 << 40,
+        }],
         nodes: vec![KnownNode {
             id: [4; 20],
             addr: "[::1]:9".parse().unwrap(),
@@ -504,3 +508,4 @@ fn commits_clears_and_notes_survive_a_process_that_aborts() {
 mod damage;
 mod full;
 mod model;
+mod nodes;
