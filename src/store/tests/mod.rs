@@ -481,12 +481,13 @@ fn child_that_commits_and_aborts() {
         store.clear(IH, vec![2]).await.unwrap();
         let notes = vec![Note::Verified(4), blocks(5, 0..3)];
         store.note(IH, notes).await.unwrap();
+        store.put_nodes(nodes::saved()).await.unwrap();
         std::process::abort();
     });
 }
 
 #[test]
-fn commits_clears_and_notes_survive_a_process_that_aborts() {
+fn commits_clears_notes_and_nodes_survive_a_process_that_aborts() {
     let folder = tempfile::tempdir().unwrap();
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::tests::child_that_commits_and_aborts"])
@@ -502,6 +503,7 @@ fn commits_clears_and_notes_survive_a_process_that_aborts() {
         let record = load(&store).await.unwrap();
         assert_eq!(record.durable.iter().collect::<Vec<_>>(), [1, 8_999]);
         assert_eq!(record.notes, [Note::Verified(4), blocks(5, 0..3)]);
+        assert_eq!(store.nodes().await, nodes::saved());
     });
 }
 

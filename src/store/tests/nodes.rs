@@ -129,7 +129,6 @@ fn only_what_changed_enough_to_matter_is_written() {
         last_answer: NOW,
         ..node(1)
     };
-    let (at, ms) = (old.last_answer, old.round_trip_ms);
     let with = |change: fn(&mut KnownNode)| {
         let mut node = old;
         change(&mut node);
@@ -151,7 +150,6 @@ fn only_what_changed_enough_to_matter_is_written() {
         with(|node| node.failures = 1),
         with(|node| node.dialects = 3),
     ];
-    assert_eq!((at, ms), (NOW, 80));
     let put = |store: Store, node| async move {
         let nodes = vec![node];
         let identities = saved().identities;
@@ -178,6 +176,28 @@ fn only_what_changed_enough_to_matter_is_written() {
             put(store.clone(), node).await;
         }
         assert_eq!(store.nodes().await.nodes, [node]);
+    });
+}
+
+#[test]
+fn a_table_that_did_nothing_but_answer_again_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = saved();
+    let log = folder.path().join("db/db");
+    block_on(async {
+        let (store, _) = open(folder.path()).await;
+        store.put_nodes(table.clone()).await.unwrap();
+        let before = fs::read(&log).unwrap();
+        for _ in 0..11 {
+            for node in &mut table.nodes {
+                node.last_answer += 300;
+            }
+            store.put_nodes(table.clone()).await.unwrap();
+        }
+        assert!(fs::read(&log).unwrap() == before);
+        table.identities[0].last_used += 300;
+        store.put_nodes(table.clone()).await.unwrap();
+        assert!(fs::read(&log).unwrap() != before);
     });
 }
 
@@ -391,9 +411,9 @@ fn size_of(folder: &Path) -> u64 {
 #[test]
 fn a_day_of_saving_a_table_keeps_the_database_small() {
     const BATCHES: i64 = 288;
-    /// What the rows take is about 150 KB; the log of the database works in segments of 512 KiB.
-    const LARGEST: u64 = 12 << 20;
-    let batches = std::env::var("SEEDBANK_TEST_BATCHES").map_or(BATCHES, |n| n.parse().unwrap());
+    /// The rows take some 100 KiB. The log of the database takes a second segment of 512 KiB when the first is full, and so
+    /// on, until those that hold little any more are emptied and used again: at 2,560 KiB, where it is after a month as well.
+    const LARGEST: u64 = 4 << 20;
     let folder = tempfile::tempdir().unwrap();
     let mut dice = Dice(42);
     let mut table: Vec<_> = (0..1_500).map(|_| newcomer(&mut dice, NOW)).collect();
@@ -401,7 +421,7 @@ fn a_day_of_saving_a_table_keeps_the_database_small() {
     block_on(async {
         let (store, _) = open(folder.path()).await;
         let mut sizes = Vec::new();
-        for batch in 0..batches {
+        for batch in 0..BATCHES {
             let now = NOW + batch * 300;
             five_minutes(&mut table, &mut dice, now);
             let saved = SavedNodes {
@@ -410,7 +430,7 @@ fn a_day_of_saving_a_table_keeps_the_database_small() {
             };
             store.put_nodes(saved).await.unwrap();
             sizes.push(size_of(folder.path()));
-            if batch % (batches / 12) == 0 {
+            if batch % (BATCHES / 12) == 0 {
                 eprintln!("batch {batch:3}: {} KiB", sizes[batch as usize] >> 10);
             }
         }
