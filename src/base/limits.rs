@@ -169,6 +169,8 @@ pub const STORE_CACHE: u64 = 32 << 20;
 pub const STORED_PEERS_MAX: usize = 200;
 /// DHT nodes remembered in the database: more than a full routing table holds.
 pub const STORED_NODES_MAX: usize = 2_000;
+/// Ids of our own remembered in the database, one for each address that we were seen at.
+pub const STORED_IDENTITIES_MAX: usize = 8;
 /// Jobs that wait for the thread of the store: each torrent has one commit and a few notes under way at most.
 pub const STORE_QUEUE: usize = 256;
 /// Time after which a database that does not open counts as broken. A sound one opens in milliseconds.
