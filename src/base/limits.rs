@@ -76,6 +76,10 @@ pub const ALLOWED_FAST_COUNT: usize = 10;
 pub const ALLOWED_FAST_BYTES: u32 = 4 << 20;
 /// Longest client name that is kept of an extension handshake, in bytes.
 pub const CLIENT_NAME_MAX: usize = 64;
+/// Times that one connection may fetch the whole metadata of us (BEP 9); then its requests are rejected.
+pub const METADATA_COPIES_MAX: u32 = 3;
+/// Bytes that may wait for a peer to read them before its requests for metadata are rejected.
+pub const METADATA_UNREAD_MAX: usize = 256 << 10;
 
 // --- tracker: what a reply may ask for --------------------------------------------------------
 
@@ -122,6 +126,14 @@ pub const BLAME_BLOCKS_MAX: usize = 128 << 10;
 pub const HINTS_PER_PEER: usize = 32;
 /// Copies of a block that may be on the way at once, in the end game.
 pub const BLOCK_COPIES_MAX: u8 = 3;
+/// Connections over which metadata is looked for at once: some of many will have it, and a liar cannot hold them all for long.
+pub const METADATA_PEERS_MAX: usize = 20;
+/// Of these, connections that others made: the rest is for addresses that we choose ourselves.
+pub const METADATA_INCOMING_MAX: usize = 10;
+/// Requests for metadata outstanding at one peer: clients in use queue a few and reject the rest.
+pub const METADATA_PIPELINE: usize = 3;
+/// Bytes of metadata held from all peers until the info-hash tells which are true: two of the largest size that is believed.
+pub const METADATA_BYTES_MAX: usize = 2 * METAINFO_MAX;
 
 // --- net and engine: connections and queues ---------------------------------------------------
 

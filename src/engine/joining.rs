@@ -150,6 +150,7 @@ impl Active<'_> {
                 upload_only: self.swarm.is_complete().then_some(true),
                 ..ExtendedHandshake::default()
             },
+            metadata: (!self.info.is_private()).then(|| Arc::clone(&self.info)),
             remote_ip: addr.ip(),
             info_hash: self.info.info_hash(),
         }

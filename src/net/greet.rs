@@ -31,7 +31,7 @@ pub enum GreetError {
     OtherTorrent,
 }
 
-/// Greets a peer that we dialled.
+/// Greets a peer that we dialled; `reserved` says what we speak.
 ///
 /// # Errors
 /// If it does not answer in time, or not as a peer of that torrent.
@@ -39,9 +39,10 @@ pub async fn dialled(
     stream: &mut TcpStream,
     info_hash: InfoHash,
     ours: PeerId,
+    reserved: Reserved,
 ) -> Result<Handshake, GreetError> {
     in_time(async {
-        say(stream, info_hash, ours).await?;
+        say(stream, info_hash, ours, reserved).await?;
         let (reserved, theirs) = hear_head(stream).await?;
         if theirs != info_hash {
             return Err(GreetError::OtherTorrent);
@@ -56,7 +57,7 @@ pub async fn dialled(
     .await
 }
 
-/// Greets a peer that dialled us, for the torrent that `find` has under the name that it says.
+/// Greets a peer that dialled us, for the torrent that `find` has under the name that it says, with what we speak about it.
 ///
 /// It is answered before it has said its peer id, which some clients hold back until then.
 ///
@@ -65,12 +66,12 @@ pub async fn dialled(
 pub async fn answered<T>(
     stream: &mut TcpStream,
     ours: PeerId,
-    find: impl FnOnce(InfoHash) -> Option<T>,
+    find: impl FnOnce(InfoHash) -> Option<(T, Reserved)>,
 ) -> Result<(Handshake, T), GreetError> {
     in_time(async {
         let (reserved, info_hash) = hear_head(stream).await?;
-        let found = find(info_hash).ok_or(GreetError::OtherTorrent)?;
-        say(stream, info_hash, ours).await?;
+        let (found, speak) = find(info_hash).ok_or(GreetError::OtherTorrent)?;
+        say(stream, info_hash, ours, speak).await?;
         let handshake = Handshake {
             reserved,
             info_hash,
@@ -89,9 +90,14 @@ async fn in_time<T>(
     greeted.unwrap_or(Err(GreetError::Silent))
 }
 
-async fn say(stream: &mut TcpStream, info_hash: InfoHash, ours: PeerId) -> io::Result<()> {
+async fn say(
+    stream: &mut TcpStream,
+    info_hash: InfoHash,
+    ours: PeerId,
+    reserved: Reserved,
+) -> io::Result<()> {
     let handshake = Handshake {
-        reserved: Reserved::ours(false),
+        reserved,
         info_hash,
         peer_id: ours,
     };
@@ -118,6 +124,7 @@ mod tests {
     use super::*;
 
     const HASH: InfoHash = InfoHash([3; 20]);
+    const PLAIN: Reserved = Reserved([0; 8]);
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -142,7 +149,7 @@ mod tests {
             theirs.write_all(&hello[48..]).await.unwrap();
             Handshake::decode(&answer).unwrap().unwrap()
         };
-        let us = answered(&mut ours, PeerId([1; 20]), Some);
+        let us = answered(&mut ours, PeerId([1; 20]), |hash| Some((hash, PLAIN)));
         let (answer, greeted) = tokio::join!(them, us);
         let (theirs, found) = greeted.unwrap();
         assert_eq!(answer.peer_id, PeerId([1; 20]));
@@ -153,22 +160,29 @@ mod tests {
     async fn both_ends_learn_each_other() {
         let (mut one, mut other) = pair().await;
         let (dialled, answered) = tokio::join!(
-            dialled(&mut one, HASH, PeerId([1; 20])),
-            answered(&mut other, PeerId([2; 20]), |_| Some(())),
+            dialled(&mut one, HASH, PeerId([1; 20]), PLAIN),
+            answered(&mut other, PeerId([2; 20]), |_| Some((
+                (),
+                Reserved::ours(true)
+            ))),
         );
-        assert_eq!(dialled.unwrap().peer_id, PeerId([2; 20]));
-        assert_eq!(answered.unwrap().0.peer_id, PeerId([1; 20]));
+        let (dialled, answered) = (dialled.unwrap(), answered.unwrap().0);
+        assert_eq!(dialled.peer_id, PeerId([2; 20]));
+        assert_eq!(dialled.reserved, Reserved::ours(true));
+        assert_eq!(answered.peer_id, PeerId([1; 20]));
+        assert_eq!(answered.reserved, PLAIN);
     }
 
     #[tokio::test]
     async fn who_asks_for_a_torrent_that_is_not_here_hears_nothing() {
         let (mut one, mut other) = pair().await;
         let listening = async {
-            let refused = answered(&mut other, PeerId([2; 20]), |_| None::<()>).await;
+            let refused = answered(&mut other, PeerId([2; 20]), |_| None::<((), Reserved)>).await;
             assert!(matches!(refused, Err(GreetError::OtherTorrent)));
             drop(other);
         };
-        let (dialled, ()) = tokio::join!(dialled(&mut one, HASH, PeerId([1; 20])), listening);
+        let (dialled, ()) =
+            tokio::join!(dialled(&mut one, HASH, PeerId([1; 20]), PLAIN), listening);
         assert!(matches!(dialled, Err(GreetError::Io(_))), "{dialled:?}");
     }
 }

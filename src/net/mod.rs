@@ -5,6 +5,7 @@ mod batch;
 pub mod dial;
 pub mod greet;
 mod inbox;
+pub mod inquiry;
 pub mod listener;
 pub mod peer;
 mod reporter;

@@ -143,6 +143,19 @@ pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Result<Option<Choic
     }
 }
 
+/// The metainfo of a torrent, if it is in the catalog and can be read.
+pub(super) fn metainfo(state: &Path, info_hash: &InfoHash) -> Option<Vec<u8>> {
+    let path = path_of(state, info_hash, "torrent");
+    if !path.is_file() {
+        return None;
+    }
+    let read = durable::read(&path, METAINFO_MAX);
+    read.inspect_err(|error| {
+        tracing::warn!(path = %path.display(), %error, "a file of the catalog cannot be read");
+    })
+    .ok()
+}
+
 /// Puts a torrent into the catalog, or replaces it, durably.
 pub(super) fn put(
     state: &Path,

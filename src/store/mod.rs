@@ -112,6 +112,16 @@ impl Store {
             .await
     }
 
+    /// The content of a torrent's `.torrent`; `None` if it is not in the catalog or cannot be read. Whether it is that
+    /// torrent's is for the reader of metainfo to say.
+    ///
+    /// # Errors
+    /// If the store has ended.
+    pub async fn metainfo(&self, info_hash: InfoHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.ask(move |worker| Ok(catalog::metainfo(&worker.folder().path, &info_hash)))
+            .await
+    }
+
     /// What was chosen for a torrent; `None` if it is not in the catalog.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 //! changes it once; then [`Swarm::poll`] is drained until it answers `None`, and [`Swarm::next_deadline`] says when to call
 //! [`Swarm::handle_timeout`]. The same seed and the same calls give the same actions.
 //!
+//! Before the metadata is there, [`MetadataFetch`] decides in its place.
+//!
 //! What it guarantees, whatever peers do:
 //! - A block is asked of nobody once it is received, and of at most three peers before; only in the end game of more than one.
 //! - No more is asked for than may be verified and not durable at a time.
@@ -30,10 +32,10 @@ mod connections;
 mod download;
 mod grants;
 mod messages;
+mod metadata;
 mod peers;
 mod picker;
 mod pieces;
-mod random;
 mod requests;
 mod tally;
 #[cfg(test)]
@@ -47,6 +49,7 @@ pub use action::{
     Action, BanReason, Config, DropReason, PeerInfo, PeerKey, Refusal, Source, Start, Verdict,
 };
 pub use addresses::Known;
+pub use metadata::{CloseReason, MetadataAction, MetadataFetch, MetadataLie};
 pub use peers::PeerView;
 pub use tally::Totals;
 
@@ -57,11 +60,10 @@ use blame::Blame;
 use choker::Choker;
 use peers::Peers;
 use pieces::PieceMap;
-use random::Random;
 use requests::Requests;
 use tally::Tally;
 
-use crate::base::{Bitfield, BlockRange, Geometry, PieceIndex};
+use crate::base::{Bitfield, BlockRange, Geometry, PieceIndex, Random};
 
 /// How often peers without work are looked at again in the end game: late blocks are asked of somebody else then.
 const END_GAME_TICK: Duration = Duration::from_millis(250);

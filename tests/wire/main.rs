@@ -35,6 +35,7 @@ fn session(now: Instant, geometry: Geometry, fast: bool, seed: bool) -> Session 
             reqq: Some(500),
             ..ExtendedHandshake::default()
         },
+        metadata: None,
         remote_ip: "10.0.0.1".parse().unwrap(),
         info_hash: InfoHash([7; 20]),
     };

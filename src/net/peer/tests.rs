@@ -25,6 +25,7 @@ fn session() -> Session {
         fast: false,
         extended: false,
         local: ExtendedHandshake::default(),
+        metadata: None,
         remote_ip: "127.0.0.1".parse().unwrap(),
         info_hash: InfoHash([7; 20]),
     };

@@ -52,6 +52,9 @@ pub enum WireError {
     /// The extension handshake of BEP 10 is not a bencoded dictionary.
     #[error("sent an extension handshake that is not a dictionary")]
     BadExtendedHandshake,
+    /// A message of `ut_metadata` (BEP 9) has no dictionary of the right form before it, or too much behind it.
+    #[error("sent a metadata message that makes no sense")]
+    BadMetadata,
     /// It sends requests without ever reading our answers.
     #[error("floods us with requests and does not read the answers")]
     RequestFlood,

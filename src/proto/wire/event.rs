@@ -27,7 +27,7 @@ pub enum Event {
     AllowedFast(PieceIndex),
     /// The peer's extension handshake: everything it said so far.
     Extended(ExtendedHandshake),
-    /// The UDP port of the peer's DHT node, never 0.
+    /// The UDP port of the peer's DHT node, never 0; raised once.
     Port(u16),
     /// All blocks of a grant came, or of the part of it that will come.
     Run {

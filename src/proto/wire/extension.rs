@@ -9,6 +9,8 @@ use super::error::WireError;
 
 /// Id of the extension handshake itself.
 pub const HANDSHAKE_ID: u8 = 0;
+/// The id by which we want to receive `ut_metadata` messages (BEP 9).
+pub const METADATA_ID: u8 = 2;
 /// The id by which we want to receive `lt_donthave` messages (BEP 54).
 pub const DONT_HAVE_ID: u8 = 3;
 
@@ -28,7 +30,7 @@ impl Extensions {
     const PEX: &'static str = "ut_pex";
     const DONT_HAVE: &'static str = "lt_donthave";
 
-    /// What this client speaks.
+    /// What this client speaks about every torrent; about those that are not private, `ut_metadata` too.
     pub fn ours() -> Self {
         Self {
             dont_have: Some(DONT_HAVE_ID),

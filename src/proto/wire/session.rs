@@ -6,7 +6,7 @@
 //!
 //! Guarantees: every granted block comes back exactly once, in an [`Event::Run`] or [`Event::Returned`], at the latest after
 //! [`Session::close`]. Nothing is served that `served` does not contain or that the peer may not have. What the peer
-//! can make us hold is bounded: its requests, our answers to them, and no buffer for blocks that were not granted.
+//! can make us hold is bounded: its requests, our answers to them (of metadata as well), and no buffer for blocks that were not granted.
 
 mod receive;
 #[cfg(test)]
@@ -20,12 +20,14 @@ use std::time::{Duration, Instant};
 use crate::base::limits::{KEEP_ALIVE, PEER_SILENCE, REJECTS_PENDING_MAX, SNUB_TIME};
 use crate::base::rate::Meter;
 use crate::base::{Bitfield, BlockRange, Geometry, InfoHash, PieceIndex, SharedBitfield};
+use crate::format::metainfo::Info;
 
 use super::error::WireError;
 use super::event::{Event, Tally};
-use super::extension::{ExtendedHandshake, Extensions, HANDSHAKE_ID};
+use super::extension::{ExtendedHandshake, Extensions, HANDSHAKE_ID, METADATA_ID};
 use super::framing::FrameLimits;
 use super::message::{self, Message};
+use super::offer::Offer;
 use super::outgoing::Outgoing;
 use super::pipeline::Pipeline;
 use super::requests::Requests;
@@ -45,8 +47,11 @@ pub struct SessionConfig {
     pub fast: bool,
     /// Whether both sides speak the extension protocol (BEP 10).
     pub extended: bool,
-    /// What we say of ourselves; [`Session::new`] fills in the extensions and, if it is missing, `yourip`.
+    /// What we say of ourselves; [`Session::new`] fills in the extensions, `metadata_size`
+    /// and, if it is missing, `yourip`.
     pub local: ExtendedHandshake,
+    /// The metadata to serve (BEP 9), announced with its size; `None` for private torrents, of which nothing is served.
+    pub metadata: Option<Arc<Info>>,
     /// The peer's address.
     pub remote_ip: IpAddr,
     /// The torrent.
@@ -64,6 +69,8 @@ struct Remote {
     /// Pieces that it lets us request while choking us.
     allowed_fast: Vec<PieceIndex>,
     suggested: usize,
+    /// Whether it told the port of its DHT node.
+    port_told: bool,
     handshake: ExtendedHandshake,
 }
 
@@ -99,6 +106,8 @@ pub struct Session {
     requests: Requests,
     pipeline: Pipeline,
     uploads: Uploads,
+    /// The metadata, if it may be served.
+    offer: Option<Offer>,
     /// Whether [`Event::Hungry`] was raised and not answered.
     hungry: bool,
     /// No hunger until then: the peer turns down what we ask.
@@ -128,10 +137,16 @@ impl Session {
             fast,
             extended,
             mut local,
+            metadata,
             remote_ip,
             info_hash,
         } = config;
-        local.extensions = Extensions::ours();
+        let offer = metadata.map(Offer::new);
+        local.extensions = Extensions {
+            metadata: offer.is_some().then_some(METADATA_ID),
+            ..Extensions::ours()
+        };
+        local.metadata_size = offer.as_ref().map(Offer::size);
         local.yourip.get_or_insert(remote_ip);
         let have = served.snapshot(&geometry);
         let mut session = Self {
@@ -151,6 +166,7 @@ impl Session {
             requests: Requests::new(geometry),
             pipeline: Pipeline::new(now),
             uploads: Uploads::new(served),
+            offer,
             hungry: false,
             paused_until: None,
             snubbed: false,
@@ -461,6 +477,7 @@ impl Remote {
             bitfields: 0,
             allowed_fast: Vec::new(),
             suggested: 0,
+            port_told: false,
             handshake: ExtendedHandshake::default(),
         }
     }

@@ -10,10 +10,11 @@ use crate::base::{Bitfield, BlockRange, PieceIndex};
 
 use super::super::error::WireError;
 use super::super::event::Event;
-use super::super::extension::{DONT_HAVE_ID, ExtendedHandshake, HANDSHAKE_ID};
+use super::super::extension::{DONT_HAVE_ID, ExtendedHandshake, HANDSHAKE_ID, METADATA_ID};
 use super::super::fast::allowed_fast_set;
 use super::super::framing::{decode, frame_len};
 use super::super::message::{Message, RawRange, ids};
+use super::super::metadata::MetadataMessage;
 use super::super::requests::Arrival;
 use super::Session;
 
@@ -55,7 +56,7 @@ impl Session {
             Message::Piece { piece, begin, data } => self.on_block(now, piece, begin, data)?,
             Message::Cancel(range) => self.on_cancel(range)?,
             Message::Port(port) => {
-                if port != 0 {
+                if port != 0 && !std::mem::replace(&mut self.remote.port_told, true) {
                     self.events.push_back(Event::Port(port));
                 }
             }
@@ -271,6 +272,7 @@ impl Session {
         }
         match id {
             HANDSHAKE_ID => self.on_extended_handshake(payload)?,
+            METADATA_ID => self.on_metadata(payload)?,
             DONT_HAVE_ID => {
                 if let Ok(number) = payload.try_into().map(u32::from_be_bytes) {
                     self.on_dont_have(number)?;
@@ -290,6 +292,21 @@ impl Session {
         let known = self.remote.handshake.clone();
         self.events.push_back(Event::Extended(known));
         Ok(())
+    }
+
+    /// Serves the metadata (BEP 9). Where it is not offered, or the peer has no id for the answer, messages are ignored.
+    fn on_metadata(&mut self, payload: &[u8]) -> Result<(), WireError> {
+        let id = self.remote.handshake.extensions.metadata;
+        let (Some(offer), Some(id @ 1..)) = (&mut self.offer, id) else {
+            return Ok(());
+        };
+        if let Some(MetadataMessage::Request(piece)) = MetadataMessage::decode(payload)? {
+            let answer = offer.answer(piece, self.out.pending().len());
+            self.rejects += u32::from(matches!(answer, MetadataMessage::Reject(_)));
+            let payload = &answer.encode();
+            self.out.push(&Message::Extended { id, payload });
+        }
+        self.check_flood()
     }
 
     fn on_dont_have(&mut self, number: u32) -> Result<(), WireError> {

@@ -35,6 +35,7 @@ fn session(now: Instant, fast: bool, full: bool) -> Session {
         fast,
         extended: true,
         local: ExtendedHandshake::default(),
+        metadata: None,
         remote_ip: "10.0.0.1".parse().unwrap(),
         info_hash: InfoHash([7; 20]),
     };
@@ -133,6 +134,7 @@ fn a_connection_begins_with_the_extension_handshake_and_the_pieces() {
             fast,
             extended: true,
             local: ExtendedHandshake::default(),
+            metadata: None,
             remote_ip: "10.0.0.1".parse().unwrap(),
             info_hash: InfoHash([7; 20]),
         };
