@@ -49,7 +49,7 @@ use open::Folder;
 use torrents::Shape;
 use worker::{Job, Worker};
 
-pub use catalog::{Catalog, CatalogEntry, Choices};
+pub use catalog::{Catalog, CatalogEntry, Choices, glance};
 pub use check::{Report, check};
 pub use error::StoreError;
 pub use nodes::{Identity, KnownNode, SavedNodes};
