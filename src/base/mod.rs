@@ -8,6 +8,7 @@ pub mod geometry;
 pub mod id;
 pub mod identity;
 pub mod limits;
+pub mod random;
 pub mod rate;
 
 pub use bitfield::{Bitfield, SharedBitfield};
@@ -15,3 +16,4 @@ pub use checked::Checked;
 pub use geometry::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
 pub use id::{Distance, InfoHash, NodeId, PeerId};
 pub use identity::FileIdentity;
+pub use random::Random;

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::action::Source;
 use super::blame::Suspect;
-use super::random::Random;
-use crate::base::PeerId;
+use crate::base::{PeerId, Random};
 use crate::base::limits::{ADDRESSES_MAX, BANS_MAX};
 
 /// What is known of one address, for the database.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::action::PeerKey;
-use super::random::Random;
+use crate::base::Random;
 
 /// A peer that wants a slot.
 #[derive(Clone, Copy, Debug)]

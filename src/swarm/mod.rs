@@ -33,7 +33,6 @@ mod messages;
 mod peers;
 mod picker;
 mod pieces;
-mod random;
 mod requests;
 mod tally;
 #[cfg(test)]
@@ -57,11 +56,10 @@ use blame::Blame;
 use choker::Choker;
 use peers::Peers;
 use pieces::PieceMap;
-use random::Random;
 use requests::Requests;
 use tally::Tally;
 
-use crate::base::{Bitfield, BlockRange, Geometry, PieceIndex};
+use crate::base::{Bitfield, BlockRange, Geometry, PieceIndex, Random};
 
 /// How often peers without work are looked at again in the end game: late blocks are asked of somebody else then.
 const END_GAME_TICK: Duration = Duration::from_millis(250);

@@ -5,8 +5,7 @@
 
 use super::availability::Availability;
 use super::peers::Have;
-use super::random::Random;
-use crate::base::{Geometry, PieceIndex};
+use crate::base::{Geometry, PieceIndex, Random};
 
 /// Pieces looked at in order of rarity before a sample is taken instead: bounds the work at a peer that has little of what is rare.
 const SCAN_MAX: usize = 4_096;

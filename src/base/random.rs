@@ -1,27 +1,42 @@
-//! The swarm's dice: SplitMix64 from a seed, so that a run can be repeated from its seed, on any platform and with any
+//! Dice: SplitMix64 from a seed, so that a run can be repeated from its seed, on any platform and with any
 //! version of any crate. Not for secrets.
 
 /// A generator of numbers that look random and follow from the seed.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The generator that starts from `seed`.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// The next number. There is always one, so this is no [`Iterator`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "dice have no end, so `Option` would be noise"
+    )]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// A number below `bound`, which must not be 0. The bias is below 2^-32 for bounds that fit 32 bits.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 
+    /// Twenty bytes: a random point among ids.
+    pub fn id(&mut self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next().to_be_bytes()[..chunk.len()]);
+        }
+        bytes
+    }
+
     /// Puts `items` in random order.
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
