@@ -52,7 +52,7 @@ fn take(datagram: &[u8]) -> bool {
             assert!(error.to_string().len() < 200);
             if let Some(answer) = error.answer() {
                 bounded(&answer);
-                assert!(encode(Dialect::Krpc, &answer).len() < 200);
+                assert!(encode(Dialect::Krpc, &answer).len() < 60 + TRANSACTION_MAX);
             }
             false
         }
