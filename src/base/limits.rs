@@ -97,6 +97,27 @@ pub const TRANSACTION_MAX: usize = 32;
 /// Longest token that is kept and handed back, in bytes: clients in use have 4 to 20.
 pub const TOKEN_MAX: usize = 64;
 
+// --- dht: what a node may have under way ------------------------------------------------------
+
+/// Questions that wait for an answer: lookups of [`SEARCHES_AT_ONCE`] torrents and checks of the table take a few hundred.
+pub const DHT_TRANSACTIONS_MAX: usize = 2_048;
+/// Candidates that one lookup remembers: it asks far fewer, the others are replaced by closer ones.
+pub const LOOKUP_CANDIDATES_MAX: usize = 128;
+/// Nodes that one lookup asks before it ends with what it has: five times what it takes in a network of millions.
+pub const LOOKUP_QUERIES_MAX: usize = 100;
+/// Torrents whose peers are looked for at once; others wait their turn.
+pub const SEARCHES_AT_ONCE: usize = 16;
+/// Peers that one round of a search tells of: more than anybody can dial until the next.
+pub const PEERS_PER_ROUND_MAX: usize = 2_000;
+/// Unknown nodes that asked us something and wait for a ping.
+pub const NEWCOMERS_MAX: usize = 64;
+/// Bootstrap addresses that are kept: real lists have 4 to 10.
+pub const ROUTERS_MAX: usize = 64;
+/// Who told us our own address, counted once per network.
+pub const VOTES_MAX: usize = 32;
+/// Identities of earlier runs, one per external address: of the networks that one machine moves between.
+pub const IDENTITIES_MAX: usize = 16;
+
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 
 /// Addresses remembered for one torrent.
