@@ -96,6 +96,18 @@ pub const DATAGRAM_MAX: usize = 1_400;
 pub const TRANSACTION_MAX: usize = 32;
 /// Longest token that is kept and handed back, in bytes: clients in use have 4 to 20.
 pub const TOKEN_MAX: usize = 64;
+/// Largest KRPC datagram that is read, in bytes: some nodes answer with more than [`DATAGRAM_MAX`], none with this much.
+pub const KRPC_MAX: usize = 4_096;
+/// Contacts of one address family that a reply of ours carries: the k of BEP 5.
+pub const NODES_WRITTEN_MAX: usize = 8;
+/// Contacts of one address family that are taken from a reply: some clients send 16.
+pub const NODES_READ_MAX: usize = 16;
+/// Peers taken from one reply or written into one: about what a datagram holds.
+pub const DHT_PEERS_MAX: usize = 100;
+/// Info-hashes of one sample (BEP 51), read or written: as many as leave room for contacts.
+pub const SAMPLES_MAX: usize = 20;
+/// Longest text of a KRPC error, in bytes of the datagram.
+pub const DHT_TEXT_MAX: usize = 200;
 
 // --- dht: what a node may have under way ------------------------------------------------------
 
