@@ -104,11 +104,12 @@ impl Searches {
         let Some(search) = self.all.remove(&id) else {
             return false;
         };
-        match search.due {
-            Some(due) => self.due.remove(&(due, id)),
-            None => self.running -= 1,
-        };
-        search.due.is_none()
+        if let Some(due) = search.due {
+            self.due.remove(&(due, id));
+            return false;
+        }
+        self.running -= 1;
+        true
     }
 
     /// A search whose round is to begin now; [`finish`](Self::finish) must be told when it has ended.

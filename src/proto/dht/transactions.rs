@@ -193,6 +193,8 @@ impl<P: Clone> Transactions<P> {
 
 #[cfg(test)]
 mod tests {
+
+
     use super::*;
 
     const PATIENCE: Patience = Patience {

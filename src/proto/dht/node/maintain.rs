@@ -93,7 +93,7 @@ impl Node {
         let Some(own) = self.families.get(version).map(|family| family.table.own()) else {
             return;
         };
-        let lookup = self.begin(now, version, own, Goal::Neighbours, Kind::Own);
+        let lookup = self.begin(version, own, Goal::Neighbours, Kind::Own);
         self.advance(now, lookup);
     }
 
@@ -169,7 +169,7 @@ impl Node {
     }
 
     fn refresh(&mut self, now: Instant, version: Version, target: NodeId) {
-        let lookup = self.begin(now, version, target, Goal::Closest, Kind::Refresh);
+        let lookup = self.begin(version, target, Goal::Closest, Kind::Refresh);
         self.advance(now, lookup);
     }
 

@@ -257,7 +257,7 @@ impl Node {
     /// [`Output::Located`] tells how it ended.
     pub fn locate(&mut self, now: Instant, target: NodeId, goal: Goal) -> LookupId {
         let version = self.families.larger();
-        let id = self.begin(now, version, target, goal, Kind::Locate);
+        let id = self.begin(version, target, goal, Kind::Locate);
         self.advance(now, id);
         id
     }

@@ -42,7 +42,7 @@ impl Node {
                 if self.families.get(version).is_some() {
                     let target = wanted.info_hash.into();
                     let kind = Kind::Search(search);
-                    walks.push(self.begin(now, version, target, Goal::Neighbours, kind));
+                    walks.push(self.begin(version, target, Goal::Neighbours, kind));
                 }
             }
             if let Some(round) = self.rounds.get_mut(&search) {

@@ -39,14 +39,12 @@ pub(super) struct Running {
     pub(super) lookup: Lookup,
     pub(super) version: Version,
     pub(super) kind: Kind,
-    no_seeds: bool,
 }
 
 impl Node {
     /// Begins a lookup with those that we know; [`advance`](Self::advance) must follow.
     pub(super) fn begin(
         &mut self,
-        now: Instant,
         version: Version,
         target: NodeId,
         goal: Goal,
@@ -70,10 +68,8 @@ impl Node {
             lookup,
             version,
             kind,
-            no_seeds: false,
         };
         self.lookups.insert(id, running);
-        tracing::trace!(?id, ?target, ?now, "a lookup begins");
         id
     }
 
@@ -145,7 +141,7 @@ impl Node {
                 info_hash: target.into(),
                 want,
                 scrape: false,
-                no_seeds: running.no_seeds,
+                no_seeds: false,
             },
             Kind::Own | Kind::Refresh | Kind::Locate => Query::FindNode { target, want },
         })
