@@ -129,6 +129,32 @@ pub const ROUTERS_MAX: usize = 64;
 pub const VOTES_MAX: usize = 32;
 /// Identities of earlier runs, one per external address: of the networks that one machine moves between.
 pub const IDENTITIES_MAX: usize = 16;
+/// Contacts that wait for a place in one bucket of the routing table: as many as a full lookup of its range brings.
+pub const SPARES_PER_BUCKET: usize = 8;
+/// Addresses remembered for having changed their node id; beyond it the oldest are forgotten.
+pub const SHUNNED_MAX: usize = 256;
+/// Torrents whose announcers a DHT node remembers: several times what falls to one node of the mainline DHT.
+pub const ANNOUNCED_TORRENTS_MAX: usize = 2_000;
+/// Announcers remembered for one torrent: a reply holds fewer than 200, and beyond 500 a random choice gets no better.
+pub const ANNOUNCED_PER_TORRENT_MAX: usize = 500;
+/// Announcers remembered over all torrents: at some 250 bytes each, 5 MB.
+pub const ANNOUNCED_MAX: usize = 20_000;
+/// Announces of one host: a seeder of 10,000 torrents has fewer than this fall to any one node of the mainline DHT. Half a
+/// percent of [`ANNOUNCED_MAX`], so that nobody pushes out others.
+pub const ANNOUNCED_PER_SOURCE_MAX: usize = 100;
+/// Peers at one address of the internet that may announce one torrent: a few behind one router.
+pub const ANNOUNCED_PER_ADDRESS_MAX: usize = 4;
+/// Datagrams answered for one source, a second in the long run: a busy lookup asks one node once or twice.
+pub const QUOTA_SOURCE_RATE: u32 = 20;
+/// Datagrams answered for one source at once, after some silence.
+pub const QUOTA_SOURCE_BURST: u32 = 100;
+/// Datagrams answered for all strangers together, a second; as many again for good contacts. A busy node of the mainline DHT
+/// gets some hundred.
+pub const QUOTA_RATE: u32 = 2_000;
+/// Datagrams answered for all strangers together at once, after some silence; as many again for good contacts.
+pub const QUOTA_BURST: u32 = 4_000;
+/// Counters that sources share by chance, at 8 bytes each. Every source has two, so that a flooder silences one in 16 million.
+pub const QUOTA_COUNTERS: usize = 4_096;
 
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 
