@@ -19,7 +19,8 @@ use crate::common::wait;
 /// How long to wait before errands are run again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-struct Mainline;
+/// See the module.
+pub(super) struct Mainline;
 
 impl Program for Mainline {
     fn start(&self, errands: &Errands) -> Box<dyn Node> {
