@@ -58,20 +58,22 @@ fn seedbank_gets(program: &dyn Program, way: Way) {
     }
     let network = Network::new();
     let torrent = torrent(&network);
-    let root = network.node("root", &[]);
-    let bootstrap = network::udp(&root);
     let folder = torrent.payload.parent().unwrap();
     let mut command = program.command("seed", torrent.path.to_str().unwrap(), folder);
-    if matches!(way, Way::Dht) {
-        command.arg(format!("bootstrap={bootstrap}"));
-    }
-    let seeder = Process::spawn("foreign seeder", &mut command);
-    let addr = listening(&seeder);
-    let mut getter = match way {
-        Way::Link => get(&network, &link(&torrent, &[addr]), &[]),
+    let (_running, mut getter) = match way {
+        Way::Link => {
+            let seeder = Process::spawn("foreign seeder", &mut command);
+            let link = link(&torrent, &[listening(&seeder)]);
+            (vec![seeder], get(&network, &link, &[]))
+        }
         Way::Dht => {
+            let root = network.node("root", &[]);
+            let bootstrap = network::udp(&root);
+            command.arg(format!("bootstrap={bootstrap}"));
+            let seeder = Process::spawn("foreign seeder", &mut command);
             network::hears_announce(&root, torrent.info_hash);
-            get(&network, &torrent.hex(), &[bootstrap])
+            let getter = get(&network, &torrent.hex(), &[bootstrap]);
+            (vec![seeder, root.process], getter)
         }
     };
     getter.succeed();
@@ -87,20 +89,23 @@ fn seedbank_seeds(program: &dyn Program, way: Way) {
     }
     let network = Network::new();
     let torrent = torrent(&network);
-    let root = network.node("root", &[]);
-    let bootstrap = network::udp(&root);
-    let seeder = network.seeder(&torrent, &[bootstrap]);
     let folder = network.world.dir("dest");
-    let mut command = match way {
-        Way::Link => program.command("get", &link(&torrent, &[seeder.addr()]), &folder),
+    let (_running, mut command) = match way {
+        Way::Link => {
+            let seeder = network.seeder(&torrent, &[]);
+            let link = link(&torrent, &[seeder.addr()]);
+            (vec![seeder], program.command("get", &link, &folder))
+        }
         Way::Dht => {
+            let root = network.node("root", &[]);
+            let bootstrap = network::udp(&root);
+            let seeder = network.seeder(&torrent, &[bootstrap]);
             network::hears_announce(&root, torrent.info_hash);
-            program.command("get", &link(&torrent, &[]), &folder)
+            let mut command = program.command("get", &link(&torrent, &[]), &folder);
+            command.arg(format!("bootstrap={bootstrap}"));
+            (vec![seeder, root], command)
         }
     };
-    if matches!(way, Way::Dht) {
-        command.arg(format!("bootstrap={bootstrap}"));
-    }
     Process::spawn("foreign getter", &mut command).succeed(wait::SOON * 2);
     payload::assert_same(&torrent.payload, &folder.join(torrent.name()));
 }
