@@ -14,6 +14,7 @@ use crate::base::{InfoHash, PeerId};
 use crate::disk::{Disk, WritePath};
 use crate::net::spare::Spare;
 use crate::net::throttle::Throttle;
+use crate::proto::wire::Reserved;
 use crate::store::{Note, Store};
 
 /// Handles to what is shared; each is cheap to use from many tasks at once.
@@ -22,6 +23,8 @@ pub(super) struct Resources {
     pub(super) peer_id: PeerId,
     /// The port where peers reach us, told to peers and trackers.
     pub(super) port: Option<u16>,
+    /// The port where datagrams reach us, told to peers that have a DHT node.
+    pub(super) udp_port: Option<u16>,
     /// The DHT node, if there is one.
     pub(super) dht: Option<Dht>,
     pub(super) store: Store,
@@ -49,6 +52,7 @@ impl Resources {
         Self {
             peer_id,
             port,
+            udp_port: None,
             dht: None,
             store,
             disk: Disk::new(cores.clamp(2, 8)),
@@ -66,6 +70,11 @@ impl Resources {
             events: broadcast::Sender::new(EVENT_QUEUE),
             note_failed: AtomicBool::new(false),
         }
+    }
+
+    /// What we speak with peers of a torrent.
+    pub(super) fn reserved(&self, private: bool) -> Reserved {
+        Reserved::ours(self.dht.is_some() && !private)
     }
 
     /// Tells whoever listens.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use super::action::{PeerInfo, PeerKey, Refusal, Source};
 use super::addresses::{AddressBook, Known, Parting};
 use super::blame::Suspect;
-use super::random::Random;
+use crate::base::random::Random;
 use crate::base::limits::{
     DIALS_PER_TORRENT, HANDSHAKE_TIME, METADATA_BYTES_MAX, METADATA_INCOMING_MAX,
     METADATA_PEERS_MAX, METADATA_PIPELINE, SNUB_TIME,

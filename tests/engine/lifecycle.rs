@@ -1,124 +1,12 @@
-//! The public API of the library, against real files and sockets of this machine: what it refuses, and that a refusal
-//! changes nothing.
-
-#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+//! What adding, stopping and removing do, what is refused, and that a refusal changes nothing.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use seedbank::engine::{
-    AddTorrent, Config, Engine, ErrorKind, Event, Goal, IoMode, State, Torrent,
-};
-use seedbank::format::metainfo::create::Draft;
-use seedbank::format::metainfo::{Metainfo, PlainFile};
-use tempfile::TempDir;
+use seedbank::engine::{AddTorrent, Engine, ErrorKind, Event, Goal, State};
 use tokio::sync::broadcast;
 
-const PIECE: u32 = 32 * 1024;
-
-/// A folder with payloads, states and destinations, and what there is to share in it.
-struct World {
-    root: TempDir,
-    metainfo: Metainfo,
-}
-
-/// Bytes that differ from piece to piece and from `salt` to `salt`.
-fn bytes(len: usize, salt: u64) -> Vec<u8> {
-    let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let step = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    std::iter::repeat_with(step).take(len).collect()
-}
-
-impl World {
-    /// A folder `pair` of two files, `a` and `b`, of whole pieces each, under `source/`.
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("source/pair");
-        fs::create_dir_all(&folder).unwrap();
-        let files = [
-            ("a", bytes(10 * PIECE as usize, 1)),
-            ("b", bytes(6 * PIECE as usize, 2)),
-        ];
-        for (name, content) in &files {
-            fs::write(folder.join(name), content).unwrap();
-        }
-        let plain = |(name, content): &(&str, Vec<u8>)| PlainFile {
-            path: vec![(*name).to_owned()],
-            length: content.len() as u64,
-        };
-        let mut draft = Draft::folder("pair", files.iter().map(plain).collect());
-        draft.piece_length = PIECE;
-        let all: Vec<u8> = files.into_iter().flat_map(|(_, content)| content).collect();
-        draft.pieces = all
-            .chunks(PIECE as usize)
-            .map(seedbank::disk::sha1)
-            .collect();
-        let metainfo = draft.finish().unwrap();
-        Self { root, metainfo }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    async fn engine(&self, state: &str) -> Engine {
-        let config = Config {
-            state: self.path(state),
-            tcp_listen: Some(([127, 0, 0, 1], 0).into()),
-            dht: None,
-            io: IoMode::Auto,
-            max_down: None,
-            max_up: None,
-        };
-        Engine::start(config).await.unwrap()
-    }
-
-    fn torrent(&self, dest: &str, goal: Goal, peers: Vec<SocketAddr>) -> AddTorrent {
-        AddTorrent {
-            metainfo: self.metainfo.clone(),
-            dest: self.path(dest),
-            goal,
-            peers,
-            overwrite: false,
-            hashed: None,
-        }
-    }
-
-    async fn seeder(&self) -> (Engine, Torrent) {
-        let engine = self.engine("seeder").await;
-        let torrent = self.torrent("source", Goal::Seed, vec![]);
-        let torrent = engine.add(torrent).await.unwrap();
-        torrent.completed().await.unwrap();
-        (engine, torrent)
-    }
-
-    /// Downloads everything to `dest` with the state folder `state`.
-    async fn fetch(&self, state: &str, dest: &str) {
-        let (seeder, _) = self.seeder().await;
-        let peers = seeder.tcp_addr().into_iter().collect();
-        let engine = self.engine(state).await;
-        let torrent = self.torrent(dest, Goal::Download, peers);
-        let torrent = engine.add(torrent).await.unwrap();
-        torrent.completed().await.unwrap();
-        engine.shutdown().await;
-        seeder.shutdown().await;
-        self.assert_whole(dest);
-    }
-
-    fn assert_whole(&self, dest: &str) {
-        for name in ["a", "b"] {
-            let expected = fs::read(self.path("source/pair").join(name)).unwrap();
-            let found = fs::read(self.path(dest).join("pair").join(name)).unwrap();
-            assert!(expected == found, "{name} in {dest}");
-        }
-    }
-}
+use crate::world::{PIECE, World, bytes};
 
 /// Trusted, rechecked and missing pieces of the next `resume`.
 async fn resumed(events: &mut broadcast::Receiver<Event>) -> (u32, u32, u32) {

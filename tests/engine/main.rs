@@ -1,0 +1,7 @@
+//! The public API of the library, against real files and sockets of this machine.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod lifecycle;
+mod metadata;
+mod world;
