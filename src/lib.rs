@@ -71,8 +71,8 @@
 //! |---|---|---|
 //! | [`base`] | values: ids, geometry, bitfields, rates, and every limit with its reason | nothing |
 //! | [`format`](mod@format) | bytes ↔ values: bencode, `.torrent` and `.bit`, magnet links, safe paths | nothing |
-//! | [`proto`] | protocols as state machines: the peer wire, the DHT, HTTP trackers | nothing: bytes and time are arguments |
-//! | [`swarm`] | decisions for one torrent: what to ask of whom, whom to serve, whom to ban | nothing |
+//! | [`proto`] | protocols as state machines: the peer wire, metadata from peers, the DHT, HTTP trackers | nothing: bytes and time are arguments |
+//! | [`swarm`] | decisions for one torrent: what to ask of whom, whom to serve, whom to ban; before that, whose metadata to believe | nothing |
 //! | [`net`] · [`disk`] · [`store`] | effects: sockets · payload files · the state folder. They never name each other | the world |
 //! | [`engine`] | ownership: tasks, lifetimes, the public API | those three, through their handles |
 //! | `cli` (in the binary) | what a person sees | the public API |

@@ -67,7 +67,10 @@ impl From<Exit> for ExitCode {
 impl From<ErrorKind> for Exit {
     fn from(kind: ErrorKind) -> Self {
         match kind {
-            ErrorKind::Listen | ErrorKind::State | ErrorKind::Defect => Self::Unknown,
+            ErrorKind::Listen
+            | ErrorKind::State
+            | ErrorKind::InvalidTorrent
+            | ErrorKind::Defect => Self::Unknown,
             ErrorKind::Unfinished => Self::Stopped,
             ErrorKind::InUse | ErrorKind::CannotOpen => Self::CannotOpen,
             ErrorKind::NotFound => Self::NotFound,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::InfoHash;
 use crate::disk::DiskError;
+use crate::format::metainfo::MetainfoError;
 use crate::store::StoreError;
 
 /// Why the engine cannot do what was asked. `Display` is one clear line that says what to do.
@@ -72,6 +73,14 @@ pub enum EngineError {
         /// The payload.
         path: PathBuf,
     },
+    /// The info-hash names a dictionary that is not a torrent, or not one that is supported. Nobody lied: its maker made it so.
+    #[error("{info_hash} cannot be downloaded: {reason}")]
+    InvalidTorrent {
+        /// The torrent.
+        info_hash: InfoHash,
+        /// What is wrong with it.
+        reason: MetainfoError,
+    },
     /// The torrent was removed, or the engine shut down, before what was waited for came about.
     #[error("stopped before the download was complete; the same command goes on with it")]
     Stopped,
@@ -132,6 +141,8 @@ pub enum ErrorKind {
     Usage,
     /// The state folder is damaged or of a newer version.
     State,
+    /// What was asked for is not a valid torrent.
+    InvalidTorrent,
     /// It ended before it was done, and can go on.
     Unfinished,
     /// A defect of ours.
@@ -149,6 +160,7 @@ impl EngineError {
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::NotThisTorrent { .. } => ErrorKind::FileExists,
             Self::Incomplete { .. } | Self::Digest { .. } => ErrorKind::HashCheck,
+            Self::InvalidTorrent { .. } => ErrorKind::InvalidTorrent,
             Self::Stopped => ErrorKind::Unfinished,
             Self::Defect(_) => ErrorKind::Defect,
         }

@@ -1,4 +1,4 @@
-//! Connections from outside, from the listener to the torrent they ask for.
+//! Connections from outside, from the listener to the torrent they ask for, or to the fetch of its metadata.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::catalogue::Torrents;
+use super::catalogue::{Entry, Torrents};
 use super::resources::Resources;
 use super::torrent::Incoming;
 use crate::base::limits::STRANGERS_MAX;
@@ -44,14 +44,25 @@ async fn introduce(
     torrents: &Torrents,
     resources: &Resources,
 ) -> Result<(), GreetError> {
-    let find = |info_hash| torrents.get(info_hash);
-    let (handshake, torrent) = greet::answered(&mut stream, resources.peer_id, find).await?;
-    let incoming = torrent.incoming(Incoming {
+    let find = |info_hash| {
+        let entry = torrents.entry(info_hash)?;
+        let private = matches!(&entry, Entry::Torrent(torrent) if torrent.is_private());
+        Some((entry, resources.reserved(private)))
+    };
+    let (handshake, entry) = greet::answered(&mut stream, resources.peer_id, find).await?;
+    let incoming = Incoming {
         stream,
         from,
         handshake,
-    });
-    if timeout(HAND_OVER, incoming).await.is_err() {
+    };
+    let hand_over = async {
+        match entry {
+            Entry::Torrent(torrent) => torrent.incoming(incoming).await,
+            // If the fetch has ended the connection is dropped; the peer will find the torrent next time.
+            Entry::Fetch(connections) => drop(connections.send(incoming).await),
+        }
+    };
+    if timeout(HAND_OVER, hand_over).await.is_err() {
         tracing::debug!(peer = %from, "incoming connection dropped: its torrent is busy");
     }
     Ok(())

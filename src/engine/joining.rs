@@ -17,7 +17,7 @@ use crate::base::id::CLIENT;
 use crate::base::limits::{PEER_QUEUE, UPLOAD_QUEUE_MAX};
 use crate::net::peer::Ties;
 use crate::net::{dial, greet, peer};
-use crate::proto::wire::{ExtendedHandshake, Handshake, Session, SessionConfig};
+use crate::proto::wire::{ExtendedHandshake, Handshake, Reserved, Session, SessionConfig};
 use crate::swarm::{PeerInfo, PeerKey};
 
 /// A call that we made, and how it went.
@@ -43,8 +43,9 @@ impl Active<'_> {
         };
         let resources = Arc::clone(&self.resources);
         let info_hash = self.info.info_hash();
+        let reserved = resources.reserved(self.info.is_private());
         self.dials.spawn(async move {
-            let result = call(&resources, addr, info_hash).await;
+            let result = call(&resources, addr, info_hash, reserved).await;
             let result = result.map(|(stream, handshake)| (stream, handshake, place));
             Dialled { addr, result }
         });
@@ -112,7 +113,13 @@ impl Active<'_> {
                 return;
             }
         };
-        let session = Session::new(now, self.session_config(addr, &handshake));
+        let mut session = Session::new(now, self.session_config(addr, &handshake));
+        if let Some(port) = self.resources.udp_port
+            && handshake.reserved.dht()
+            && !self.info.is_private()
+        {
+            session.announce_dht_port(port);
+        }
         let (commands, inbox) = mpsc::channel(PEER_QUEUE);
         let client = client_name(None, &handshake.peer_id);
         self.links
@@ -173,17 +180,18 @@ impl Active<'_> {
 }
 
 /// Dials `addr` and greets it.
-async fn call(
+pub(super) async fn call(
     resources: &Resources,
     addr: SocketAddr,
     info_hash: InfoHash,
+    reserved: Reserved,
 ) -> Result<(TcpStream, Handshake), String> {
     let turn = resources.dials.acquire().await;
     let turn = turn.map_err(|closed| closed.to_string())?;
     let mut stream = dial::connect(addr)
         .await
         .map_err(|error| error.to_string())?;
-    let handshake = greet::dialled(&mut stream, info_hash, resources.peer_id).await;
+    let handshake = greet::dialled(&mut stream, info_hash, resources.peer_id, reserved).await;
     drop(turn);
     Ok((stream, handshake.map_err(|error| error.to_string())?))
 }

@@ -144,12 +144,13 @@ impl Engine {
         Some(dht.look_up(info_hash))
     }
 
-    /// Fetches the info dictionary that `wanted` names from peers, for as long as it takes.
+    /// Fetches the info dictionary that `wanted` names from peers (BEP 9), for as long as it takes; a torrent of the catalog is
+    /// not fetched again. To give up, drop the future: every connection made for it ends.
     ///
     /// # Errors
-    /// If a torrent of that name runs or is being fetched already, or the engine shuts down.
+    /// If a torrent of that name runs or is being fetched already, or what the info-hash names is not a valid torrent.
     pub async fn fetch(&self, wanted: Wanted) -> Result<Fetched, EngineError> {
-        inquiry::fetch(&self.resources, wanted).await
+        inquiry::fetch(&self.resources, &self.torrents, wanted).await
     }
 
     /// Everything that happens from now on; for the first who asks, since the start. A subscriber that lags more than

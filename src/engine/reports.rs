@@ -1,5 +1,6 @@
 //! Telling the swarm what connections report, and storing what they bring as the swarm says.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -87,8 +88,7 @@ impl Active<'_> {
             Heard::Hungry { blocks } => self.swarm.on_hungry(now, key, blocks),
             Heard::Snubbed => self.swarm.on_snubbed(now, key),
             Heard::Wasted(bytes) => self.swarm.on_wasted(now, key, bytes),
-            // The DHT is not here yet.
-            Heard::Port(_) => {}
+            Heard::Port(port) => self.on_dht_port(key, port),
             Heard::Run { .. } | Heard::Uploaded(_) => {
                 unreachable!("connections report these in their own way")
             }
@@ -108,6 +108,16 @@ impl Active<'_> {
         }
         if let Some(on) = handshake.upload_only {
             self.swarm.on_upload_only(now, key, on);
+        }
+    }
+
+    /// A peer has a DHT node (BEP 5). Of a private torrent none is known to us.
+    fn on_dht_port(&self, key: PeerKey, port: u16) {
+        if let Some(dht) = &self.resources.dht
+            && let Some(link) = self.links.get(key)
+            && !self.info.is_private()
+        {
+            dht.add_nodes(vec![SocketAddr::new(link.addr.ip(), port)]);
         }
     }
 

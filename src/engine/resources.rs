@@ -15,6 +15,7 @@ use crate::base::{InfoHash, PeerId};
 use crate::disk::{Disk, WritePath};
 use crate::net::spare::Spare;
 use crate::net::throttle::Throttle;
+use crate::proto::wire::Reserved;
 use crate::store::{Note, Store};
 
 /// Handles to what is shared; each is cheap to use from many tasks at once.
@@ -70,6 +71,11 @@ impl Resources {
             events: broadcast::Sender::new(EVENT_QUEUE),
             note_failed: AtomicBool::new(false),
         }
+    }
+
+    /// What we speak with peers of a torrent.
+    pub(super) fn reserved(&self, private: bool) -> Reserved {
+        Reserved::ours(self.dht.is_some() && !private)
     }
 
     /// Tells whoever listens.

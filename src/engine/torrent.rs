@@ -28,6 +28,7 @@ const WAITING: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Torrent {
     info_hash: InfoHash,
+    private: bool,
     orders: mpsc::Sender<Order>,
     status: watch::Receiver<Status>,
 }
@@ -62,6 +63,7 @@ impl Torrent {
         let status = watch::Sender::new(Status::new(&torrent.metainfo.info));
         let handle = Self {
             info_hash: torrent.metainfo.info.info_hash(),
+            private: torrent.metainfo.info.is_private(),
             orders,
             status: status.subscribe(),
         };
@@ -79,6 +81,11 @@ impl Torrent {
     /// Its name on the wire.
     pub fn info_hash(&self) -> InfoHash {
         self.info_hash
+    }
+
+    /// Whether peers may come from its trackers only (BEP 27).
+    pub fn is_private(&self) -> bool {
+        self.private
     }
 
     /// How it stands now.

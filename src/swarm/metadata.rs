@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 use super::action::{PeerInfo, PeerKey, Refusal, Source};
 use super::addresses::{AddressBook, Known, Parting};
 use super::blame::Suspect;
-use super::random::Random;
 use crate::base::limits::{
     DIALS_PER_TORRENT, HANDSHAKE_TIME, METADATA_BYTES_MAX, METADATA_INCOMING_MAX,
     METADATA_PEERS_MAX, METADATA_PIPELINE, SNUB_TIME,
 };
+use crate::base::random::Random;
 use crate::base::{InfoHash, PeerId};
 use crate::proto::wire::metadata::{metadata_piece_len, metadata_pieces};
 use claim::{Claim, Judgement};

@@ -4,4 +4,5 @@
 
 mod dht;
 mod lifecycle;
+mod metadata;
 mod world;

@@ -93,8 +93,10 @@ impl Hosts {
 
 /// The addresses of a name. A router that has none now may have some later.
 async fn resolve(role: Role, host: HostPort) -> Result<(Role, Vec<SocketAddr>), HostPort> {
-    match tokio::net::lookup_host((host.0.as_str(), host.1)).await {
-        Ok(found) => Ok((role, found.take(NODES_PER_NAME).collect())),
+    let found = tokio::net::lookup_host((host.0.as_str(), host.1)).await;
+    let found = found.map(|found| found.take(NODES_PER_NAME).collect());
+    match found {
+        Ok(found) => Ok((role, found)),
         Err(error) => {
             tracing::debug!(host = host.0, %error, "a DHT node's name has no address");
             match role {

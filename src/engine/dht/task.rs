@@ -17,7 +17,8 @@ use crate::engine::events::Event;
 use crate::engine::resources::Resources;
 use crate::format::host::HostPort;
 use crate::net::udp::{Protocol, Udp};
-use crate::proto::dht::node::{self, Node, Output, SearchId};
+use crate::proto::dht::node::{self, Node, Output};
+use crate::proto::dht::search::SearchId;
 use crate::store::SavedNodes;
 
 /// The first batch is saved this long after the start, so that even a short run leaves its neighbours behind. From batch to
@@ -175,11 +176,11 @@ impl DhtTask {
             match output {
                 Output::Send { to, datagram } => self.udp.send(to, &datagram).await,
                 Output::Traffic {
-                    direction,
+                    dir,
                     addr,
                     dialect,
                     message,
-                } => traffic::event(direction, addr, dialect, message)
+                } => traffic::event(dir, addr, dialect, message)
                     .into_iter()
                     .for_each(|event| self.resources.tell(event)),
                 Output::Found { search, peers } => self.hand_over(search, peers),
@@ -188,11 +189,11 @@ impl DhtTask {
                 Output::Ready {
                     nodes,
                     warm,
-                    elapsed,
+                    after,
                 } => self.resources.tell(Event::DhtReady {
                     nodes,
                     warm,
-                    seconds: elapsed.as_secs_f64(),
+                    seconds: after.as_secs_f64(),
                 }),
             }
         }

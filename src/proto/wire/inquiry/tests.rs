@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::base::limits::{METADATA_COPIES_MAX, METADATA_UNREAD_MAX};
 use crate::base::{Bitfield, InfoHash, SharedBitfield};
@@ -286,4 +288,40 @@ fn silence_ends_it_and_we_keep_it_alive() {
     assert_eq!(at, now + PEER_SILENCE);
     assert_eq!(inquiry.handle_timeout(at - Duration::from_nanos(1)), Ok(()));
     assert_eq!(inquiry.handle_timeout(at), Err(WireError::Silent));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_passed_over_answered_or_refused(
+        frames in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..60)), 0..20),
+        kind in 0i64..4, piece: u32, cut: usize,
+    ) {
+        let now = Instant::now();
+        let mut inquiry = greeted(now);
+        inquiry.request(now, piece);
+        let before = inquiry.outgoing().len();
+        let mut bytes = Vec::new();
+        for (n, (id, body)) in frames.iter().enumerate() {
+            let payload = if n % 2 == 0 {
+                let head = format!("d8:msg_typei{kind}e5:piecei{piece}ee");
+                [head.as_bytes(), body].concat()
+            } else {
+                body.clone()
+            };
+            let id = if n % 2 == 0 { METADATA_ID } else { *id };
+            Message::Extended { id, payload: &payload }.encode(&mut bytes);
+        }
+        let at = cut % (bytes.len() + 1);
+        let used = inquiry.receive(now, &bytes[..at]);
+        if let Ok(used) = used {
+            prop_assert!(used <= at);
+            let rest = inquiry.receive(now, &bytes[used..]);
+            prop_assert!(rest.is_err() || rest == Ok(bytes.len() - used));
+        }
+        let data = events(&mut inquiry)
+            .into_iter()
+            .filter(|event| matches!(event, InquiryEvent::Data { .. }));
+        prop_assert!(data.count() <= 1, "one piece was asked for");
+        prop_assert!(inquiry.outgoing().len() <= before + frames.len() * 64);
+    }
 }
