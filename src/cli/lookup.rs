@@ -40,7 +40,7 @@ pub(crate) fn run(
     out: &Arc<Output>,
 ) -> Result<Exit, Failure> {
     out.begin_events();
-    let settings = Settings::of_node(args, out)?.as_guest();
+    let settings = Settings::of_node(args, out)?.into_guest();
     let work = async |session: &Session<'_>| {
         let mut lookup = Lookup {
             info_hash,
