@@ -145,6 +145,6 @@ pub(crate) fn obtain(
             )),
         }
     };
-    let fetched = session::run(&settings.as_guest(), out, ask)?;
+    let fetched = session::run(&settings.into_guest(), out, ask)?;
     Ok(Loaded::of(fetched.metainfo))
 }

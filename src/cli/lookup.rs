@@ -18,7 +18,7 @@ use super::network::Settings;
 use super::output::Output;
 use super::session::{self, Session};
 
-/// A search that ended without a peer before the node was ready is repeated when it is, or after so long.
+/// A search that began before any node had answered is repeated when one has, or after so long.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// What is printed for each peer.
@@ -40,12 +40,12 @@ pub(crate) fn run(
     out: &Arc<Output>,
 ) -> Result<Exit, Failure> {
     out.begin_events();
-    let settings = Settings::of_node(args, out)?.as_guest();
+    let settings = Settings::of_node(args, out)?.into_guest();
     let work = async |session: &Session<'_>| {
         let mut lookup = Lookup {
             info_hash,
             seen: HashSet::new(),
-            ready: false,
+            reached: false,
             out,
         };
         // Listened to from before the search, so that nothing is missed.
@@ -60,16 +60,16 @@ pub(crate) fn run(
 struct Lookup<'a> {
     info_hash: InfoHash,
     seen: HashSet<SocketAddr>,
-    /// The node has found its neighbours.
-    ready: bool,
+    /// Some node has answered, so that there is a DHT to search.
+    reached: bool,
     out: &'a Output,
 }
 
 impl Lookup<'_> {
-    /// Searches, again if the first search began before there was anyone to ask.
+    /// Searches, again if the search began before there was anyone to ask.
     async fn search(&mut self, engine: &Engine, mut events: broadcast::Receiver<Event>) {
         loop {
-            let began_ready = self.ready;
+            let began_in_reach = self.reached;
             let Some(mut search) = engine.look_up(self.info_hash) else {
                 return;
             };
@@ -80,14 +80,14 @@ impl Lookup<'_> {
                         Some(peers) => self.print(peers),
                         None => break,
                     },
-                    () = ready(&mut events), if !self.ready => self.ready = true,
+                    () = answer(&mut events), if !self.reached => self.reached = true,
                 }
             }
-            if !self.seen.is_empty() || began_ready {
+            if !self.seen.is_empty() || began_in_reach {
                 return;
             }
-            if !self.ready {
-                self.ready = timeout(PAUSE, ready(&mut events)).await.is_ok();
+            if !self.reached {
+                self.reached = timeout(PAUSE, answer(&mut events)).await.is_ok();
             }
         }
     }
@@ -111,7 +111,7 @@ impl Lookup<'_> {
                 "stopped before the search ended",
             )),
             Some(_) if !self.seen.is_empty() => Ok(Exit::Done),
-            Some(false) if !self.ready => {
+            Some(false) if !self.reached => {
                 Err(Failure::new(Exit::TimedOut, "no DHT node answered in time")
                     .hint("name some with --bootstrap, or wait longer with --timeout"))
             }
@@ -123,11 +123,16 @@ impl Lookup<'_> {
     }
 }
 
-/// Waits until the node has found its neighbours.
-async fn ready(events: &mut broadcast::Receiver<Event>) {
+/// Waits until any node answers.
+async fn answer(events: &mut broadcast::Receiver<Event>) {
     loop {
         match events.recv().await {
             Ok(Event::DhtReady { .. }) => return,
+            Ok(Event::DhtPong { message, .. } | Event::DhtPeers { message, .. })
+                if message.dir == "in" =>
+            {
+                return;
+            }
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             // The engine is stopping, and with it this.
             Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,

@@ -93,7 +93,7 @@ impl Settings {
     }
 
     /// The same for a run that keeps nothing: if the state folder is in use it takes a temporary one.
-    pub(crate) fn as_guest(mut self) -> Self {
+    pub(crate) fn into_guest(mut self) -> Self {
         self.guest = true;
         self
     }

@@ -76,12 +76,13 @@ async fn drive<T>(
     work: impl AsyncFnOnce(&Session<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let started = settings.start().await?;
-    let printed = print_events(started.engine.subscribe(), out)?;
+    // Before anything that the engine tells.
     out.event(&Event::Listening {
         tcp: started.engine.tcp_addr(),
         udp: started.engine.udp_addr(),
         state: started.state.clone(),
     });
+    let printed = print_events(started.engine.subscribe(), out)?;
     let session = Session {
         engine: &started.engine,
         out,

@@ -128,7 +128,7 @@ mod tests {
         assert!(!found.is_empty() && found.iter().all(local), "{found:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_router_without_address_is_asked_for_again_and_a_node_is_not() {
         let mut hosts = Hosts::new();
         let nowhere = ("no-such-host.invalid".to_owned(), 1);

@@ -13,7 +13,7 @@ pub(super) use task::DhtTask;
 
 use crate::base::InfoHash;
 use crate::format::host::HostPort;
-pub(super) use crate::proto::dht::search::Announce;
+pub(super) use crate::proto::dht::Announce;
 
 /// Orders that wait for the node's task.
 const ORDERS: usize = 256;

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::NodeId;
-use crate::proto::dht::node::Saved;
-use crate::proto::dht::{Contact, Dialects};
+use crate::proto::dht::{Contact, Dialects, Saved};
 use crate::store::{Identity, KnownNode, SavedNodes};
 
 /// The ids of earlier runs, newest first, and the contacts, as of `now`.

@@ -17,8 +17,7 @@ use crate::engine::events::Event;
 use crate::engine::resources::Resources;
 use crate::format::host::HostPort;
 use crate::net::udp::{Protocol, Udp};
-use crate::proto::dht::node::{self, Node, Output};
-use crate::proto::dht::search::SearchId;
+use crate::proto::dht::{self, Node, Output, SearchId};
 use crate::store::SavedNodes;
 
 /// The first batch is saved this long after the start, so that even a short run leaves its neighbours behind. From batch to
@@ -56,7 +55,7 @@ impl DhtTask {
     ) -> Self {
         let now = Instant::now();
         let (identities, contacts) = saved::from_store(saved, unix_now());
-        let settings = node::Config {
+        let settings = dht::Config {
             seed: rand::random(),
             identities,
             v4: udp.reaches_v4(),

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use crate::base::InfoHash;
 use crate::engine::events::{DhtMessage, Event, Hex};
-use crate::proto::dht::node::Direction;
-use crate::proto::dht::{Body, Dialect, Message, Query};
+use crate::proto::dht::{Body, Dialect, Direction, Message, Query};
 
 /// The event for a message; nothing for those that have none: errors, and questions that only the mainline dialect has.
 pub(super) fn event(
