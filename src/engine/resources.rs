@@ -47,7 +47,12 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    pub(super) fn new(config: &Config, addresses: Addresses, dht: Option<Dht>, store: Store) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        addresses: Addresses,
+        dht: Option<Dht>,
+        store: Store,
+    ) -> Self {
         let now = Instant::now();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {

@@ -164,9 +164,7 @@ impl DhtTask {
         let now = Instant::now();
         match role {
             Role::Router => self.node.add_routers(now, addrs),
-            Role::Node => addrs
-                .iter()
-                .for_each(|&addr| self.node.add_node(now, addr)),
+            Role::Node => addrs.iter().for_each(|&addr| self.node.add_node(now, addr)),
         }
     }
 
@@ -183,13 +181,11 @@ impl DhtTask {
                     .into_iter()
                     .for_each(|event| self.resources.tell(event)),
                 Output::Found { search, peers } => self.hand_over(search, peers),
+                // Nobody here asks where a point is.
+                Output::Located { .. } => {}
                 // Dropping the sender tells that the search has ended.
                 Output::Finished { search } => drop(self.searches.remove(&search)),
-                Output::Ready {
-                    nodes,
-                    warm,
-                    after,
-                } => self.resources.tell(Event::DhtReady {
+                Output::Ready { nodes, warm, after } => self.resources.tell(Event::DhtReady {
                     nodes,
                     warm,
                     seconds: after.as_secs_f64(),

@@ -67,7 +67,11 @@ impl Node {
                 query,
             } => {
                 let contact = Contact { id, addr: from };
-                if self.families.get(Version::of(from)).is_some_and(|f| f.table.own() == id) {
+                if self
+                    .families
+                    .get(Version::of(from))
+                    .is_some_and(|f| f.table.own() == id)
+                {
                     return;
                 }
                 self.answer(now, contact, dialect, transaction, &query, len);
@@ -134,7 +138,10 @@ impl Node {
             self.warm += 1;
         }
         self.note_dialect(contact, dialect, fresh);
-        if question.expect.is_some_and(|expected| expected != contact.id) {
+        if question
+            .expect
+            .is_some_and(|expected| expected != contact.id)
+        {
             return self.on_unexpected(now, &question);
         }
         self.spread(&reply.nodes, from);
@@ -184,7 +191,9 @@ impl Node {
         let version = Version::of(question.to);
         match question.purpose {
             Purpose::Step(lookup) => {
-                self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_failure(addr));
+                self.on_step(now, lookup, question.to, |lookup, addr| {
+                    lookup.on_failure(addr)
+                });
             }
             Purpose::Greet { recalled: true } => {
                 if let Some(family) = self.families.get_mut(version) {
@@ -201,7 +210,9 @@ impl Node {
         match overdue {
             Overdue::Stalled(question) => match question.purpose {
                 Purpose::Step(lookup) => {
-                    self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_stall(addr));
+                    self.on_step(now, lookup, question.to, |lookup, addr| {
+                        lookup.on_stall(addr)
+                    });
                 }
                 Purpose::Greet { recalled: true } => {
                     if let Some(family) = self.families.get_mut(Version::of(question.to)) {
@@ -212,7 +223,9 @@ impl Node {
             },
             Overdue::GivenUp(question) => {
                 if let Purpose::Step(lookup) = question.purpose {
-                    self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_give_up(addr));
+                    self.on_step(now, lookup, question.to, |lookup, addr| {
+                        lookup.on_give_up(addr)
+                    });
                 }
             }
             Overdue::Expired(question) => self.on_silence(now, &question),
@@ -221,7 +234,9 @@ impl Node {
 
     fn on_silence(&mut self, now: Instant, question: &Question<Purpose>) {
         if let Purpose::Step(lookup) = question.purpose {
-            self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_failure(addr));
+            self.on_step(now, lookup, question.to, |lookup, addr| {
+                lookup.on_failure(addr)
+            });
         }
         let Some(family) = self.families.get_mut(Version::of(question.to)) else {
             return;
@@ -238,7 +253,10 @@ impl Node {
     /// Contacts of the family that has few are pinged, by whatever way they were named.
     fn spread(&mut self, nodes: &[Contact], from: SocketAddr) {
         let version = Version::of(from);
-        for contact in nodes.iter().filter(|contact| Version::of(contact.addr) != version) {
+        for contact in nodes
+            .iter()
+            .filter(|contact| Version::of(contact.addr) != version)
+        {
             let reach = self.families.reach(contact.addr);
             let wanted = reach.is_some_and(|family| !family.is_connected());
             if wanted && super::super::scope::may_tell(from.ip(), contact.addr) {
