@@ -63,9 +63,11 @@ async fn a_leecher_finds_its_seeder_through_the_dht_alone() {
 #[tokio::test]
 async fn a_private_torrent_is_never_mentioned() {
     let mut world = World::new();
-    let mut draft = Draft::file("secret", 0);
+    let secret = b"nobody's business";
+    let mut draft = Draft::file("secret", secret.len() as u64);
     draft.private = true;
-    std::fs::write(world.path("source/secret"), b"").unwrap();
+    draft.pieces = vec![seedbank::disk::sha1(secret)];
+    std::fs::write(world.path("source/secret"), secret).unwrap();
     world.metainfo = draft.finish().unwrap();
     let private = world.metainfo.info.info_hash();
     let public = InfoHash([7; 20]);
