@@ -1,20 +1,18 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use proptest::prelude::*;
-
+use super::properties::check;
 use super::*;
 use crate::proto::dht::bucket::{K, places};
 use crate::proto::dht::entry::{BAD_FAILURES, FRESH};
 use crate::proto::dht::identity;
-use crate::proto::dht::scope::Network;
 use crate::proto::dht::shunned::PROBATION;
 
-const OWN: NodeId = NodeId([0; 20]);
+pub(super) const OWN: NodeId = NodeId([0; 20]);
 const RTT: Duration = Duration::from_millis(50);
 
 /// An id that shares `depth` bits with ours and is told from others by `tag`.
-fn id_at(depth: usize, tag: u32) -> NodeId {
+pub(super) fn id_at(depth: usize, tag: u32) -> NodeId {
     let mut id = [0; 20];
     id[depth / 8] = 0x80 >> (depth % 8);
     id[16..].copy_from_slice(&tag.to_be_bytes());
@@ -22,7 +20,7 @@ fn id_at(depth: usize, tag: u32) -> NodeId {
 }
 
 /// A node on this machine.
-fn local(depth: usize, tag: u32) -> Contact {
+pub(super) fn local(depth: usize, tag: u32) -> Contact {
     let port = 1 + u16::try_from(tag).unwrap();
     Contact {
         id: id_at(depth, tag),
@@ -54,7 +52,24 @@ fn table(now: Instant) -> Table {
     Table::new(now, OWN, 1)
 }
 
-fn answer(table: &mut Table, now: Instant, contact: Contact) -> bool {
+/// A table that knows so many nodes close to us that all distances up to 30 bits have a bucket to themselves, without anybody
+/// at those.
+pub(super) fn crowded(now: Instant) -> Table {
+    let mut table = table(now);
+    for tag in 40_000..40_129 {
+        answer(&mut table, now, local(30, tag));
+    }
+    assert!(table.buckets.len() > 31);
+    table
+}
+
+/// How many have a place and how many wait for one in a bucket.
+fn at(table: &Table, depth: usize) -> (usize, usize) {
+    let bucket = &table.buckets[depth];
+    (bucket.entries().len(), bucket.spares().len())
+}
+
+pub(super) fn answer(table: &mut Table, now: Instant, contact: Contact) -> bool {
     table.on_answer(now, contact, Dialect::Krpc, RTT)
 }
 
@@ -65,15 +80,16 @@ fn minutes(n: u64) -> Duration {
 #[test]
 fn a_full_bucket_keeps_its_old_nodes_and_newcomers_wait() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..100 {
         let placed = answer(&mut table, now, local(6, tag));
         assert_eq!(placed, tag < K as u32);
     }
-    assert_eq!((table.len(), table.spares().count()), (K, 8));
+    assert_eq!(at(&table, 6), (K, 8));
     assert!(
-        table
+        table.buckets[6]
             .entries()
+            .iter()
             .all(|entry| entry.contact.addr.port() <= K as u16)
     );
     assert!(!table.wants(now, &local(6, 200)), "all are good");
@@ -128,7 +144,7 @@ fn queries_of_unknown_nodes_or_under_another_id_change_nothing() {
 #[test]
 fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..K as u32 + 1 {
         answer(&mut table, now, local(6, tag));
     }
@@ -136,11 +152,11 @@ fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
         table.on_timeout(now, local(6, 0).addr);
     }
     assert!(table.get(local(6, 0).addr).is_none());
-    assert_eq!((table.len(), table.spares().count()), (K, 0));
+    assert_eq!(at(&table, 6), (K, 0));
     for _ in 0..BAD_FAILURES {
         table.on_timeout(now, local(6, 1).addr);
     }
-    assert_eq!(table.len(), K, "nobody waits");
+    assert_eq!(at(&table, 6), (K, 0), "nobody waits");
     assert!(
         table
             .closest(id_at(6, 1), 8)
@@ -159,18 +175,18 @@ fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
 #[test]
 fn a_waiting_node_that_fails_loses_its_turn() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..K as u32 + 1 {
         answer(&mut table, now, local(6, tag));
     }
     table.on_timeout(now, local(6, 8).addr);
-    assert_eq!((table.len(), table.spares().count()), (K, 0));
+    assert_eq!(at(&table, 6), (K, 0));
 }
 
 #[test]
 fn faster_nodes_are_the_first_to_get_a_place_and_slow_ones_the_first_to_stop_waiting() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..K as u32 {
         answer(&mut table, now, local(6, tag));
     }
@@ -185,7 +201,7 @@ fn faster_nodes_are_the_first_to_get_a_place_and_slow_ones_the_first_to_stop_wai
     let fast = local(6, 16);
     table.on_answer(now, fast, Dialect::Krpc, Duration::from_millis(20));
     assert!(table.spares().any(|spare| spare.contact == fast));
-    assert_eq!(table.spares().count(), 8);
+    assert_eq!(at(&table, 6), (K, 8));
     let late = local(6, 17);
     table.on_answer(
         now + minutes(1),
@@ -248,7 +264,7 @@ fn an_id_that_somebody_has_is_not_taken_from_another_address() {
 #[test]
 fn one_network_has_one_node_in_a_bucket_and_local_ones_any_number() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..200 {
         assert_eq!(answer(&mut table, now, stray(0, [8, 8, 8], tag)), tag == 0);
         assert!(!table.wants(now, &stray(0, [8, 8, 8], tag)));
@@ -257,7 +273,7 @@ fn one_network_has_one_node_in_a_bucket_and_local_ones_any_number() {
         answer(&mut table, now, stray(1, [8, 8, 8], 1)),
         "another bucket"
     );
-    assert_eq!((table.len(), table.spares().count()), (2, 0));
+    assert_eq!((at(&table, 0), at(&table, 1)), ((1, 0), (1, 0)));
     for tag in 0..100 {
         assert!(answer(&mut table, now, local(0, tag)));
     }
@@ -268,7 +284,7 @@ fn a_lawful_id_pushes_out_one_that_is_not_and_never_the_other_way() {
     let now = Instant::now();
     let good = lawful([9, 9, 9, 9], 1, 0x5a);
     let depth = OWN.distance(&good.id).shared_bits() as usize;
-    let mut table = table(now);
+    let mut table = crowded(now);
     for net in 0..places(depth) as u8 {
         assert!(answer(
             &mut table,
@@ -278,7 +294,7 @@ fn a_lawful_id_pushes_out_one_that_is_not_and_never_the_other_way() {
     }
     assert!(table.wants(now, &good));
     assert!(answer(&mut table, now, good));
-    assert_eq!((table.len(), table.spares().count()), (places(depth), 1));
+    assert_eq!(at(&table, depth), (places(depth), 1));
     let neighbour = stray(depth, [9, 9, 9], 3);
     assert!(!table.wants(now, &neighbour));
     assert!(!answer(&mut table, now, neighbour));
@@ -380,10 +396,13 @@ fn a_silent_node_is_pinged_again_with_growing_pauses_and_forgotten_in_the_end() 
 #[test]
 fn where_newcomers_wait_the_silent_are_pinged_first() {
     let start = Instant::now();
-    let mut table = table(start);
+    let mut table = crowded(start);
     answer(&mut table, start, local(0, 100));
     for tag in 0..K as u32 + 1 {
         answer(&mut table, start + minutes(1), local(6, tag));
+    }
+    for tag in 40_000..40_129 {
+        table.on_query(start + minutes(10), &local(30, tag), Dialect::Krpc);
     }
     let now = start + minutes(17);
     assert!(table.wants(now, &local(6, 50)), "some may have gone");
@@ -401,32 +420,18 @@ fn where_newcomers_wait_the_silent_are_pinged_first() {
 #[test]
 fn each_bucket_that_nobody_came_to_is_refreshed_within_its_range() {
     let start = Instant::now();
-    let own = NodeId([0xa5; 20]);
-    let mut table = Table::new(start, own, 7);
-    for depth in 0..4 {
-        let mut id = own;
-        id.0[0] ^= 0x80 >> depth;
-        answer(
-            &mut table,
-            start,
-            Contact {
-                id,
-                ..local(0, depth)
-            },
-        );
-    }
+    let mut table = crowded(start);
     assert_eq!(table.poll_refresh(start), None);
     let mut depths = Vec::new();
     let mut now = start + FRESH;
     while let Some(point) = table.poll_refresh(now) {
-        depths.push(own.distance(&point).shared_bits());
+        depths.push(OWN.distance(&point).shared_bits() as usize);
         now += REFRESH_SPACING;
     }
-    assert_eq!(
-        depths,
-        [0, 1, 2, 3, 4],
-        "and the one beyond, where our neighbours would be"
-    );
+    let last = table.buckets.len() - 1;
+    assert_eq!(depths.len(), last + 1);
+    assert_eq!(depths[..last], (0..last).collect::<Vec<_>>());
+    assert!(depths[last] >= last);
     assert_eq!(
         table.poll_refresh(start + FRESH * 2 - REFRESH_SPACING),
         None
@@ -434,18 +439,59 @@ fn each_bucket_that_nobody_came_to_is_refreshed_within_its_range() {
 }
 
 #[test]
-fn whoever_settles_next_to_us_does_not_make_us_look_at_every_distance() {
-    let start = Instant::now();
-    let mut table = table(start);
-    answer(&mut table, start, local(0, 0));
-    answer(&mut table, start, local(120, 1));
-    let mut now = start + FRESH;
-    let mut refreshes = 0;
-    while table.poll_refresh(now).is_some() {
-        refreshes += 1;
-        now += REFRESH_SPACING;
+fn whoever_makes_up_ids_close_to_ours_gets_no_more_places_than_far_from_us() {
+    let now = Instant::now();
+    let mut random = Random::new(21);
+    let own = NodeId(random.id());
+    let mut table = Table::new(now, own, 1);
+    let attack = |table: &mut Table| {
+        for depth in 0..160 {
+            let mut id = own;
+            id.0[depth / 8] ^= 0x80 >> (depth % 8);
+            let addr = SocketAddr::from(([66, 6, 6, depth as u8], 1));
+            answer(table, now, Contact { id, addr });
+        }
+    };
+    attack(&mut table);
+    assert_eq!(table.len(), 1);
+    for tag in 0..4_000u32 {
+        let ip = IpAddr::from([100, (tag >> 8) as u8, tag as u8, 7]);
+        let id = NodeId(random.id());
+        answer(
+            &mut table,
+            now,
+            Contact {
+                id,
+                addr: SocketAddr::new(ip, 1),
+            },
+        );
     }
-    assert_eq!(refreshes, 2);
+    attack(&mut table);
+    let closest = table.closest(own, K);
+    assert_eq!(closest.len(), K);
+    let hostile = closest
+        .iter()
+        .filter(|entry| entry.contact.addr.ip().to_string().starts_with("66."));
+    assert!(
+        hostile.count() <= 2,
+        "one in the last bucket, one in that before it"
+    );
+    check(&table);
+}
+
+#[test]
+fn a_small_network_fits_whole() {
+    let now = Instant::now();
+    let mut random = Random::new(2);
+    let mut table = table(now);
+    for tag in 0..128 {
+        let contact = Contact {
+            id: NodeId(random.id()),
+            ..local(0, tag)
+        };
+        assert!(answer(&mut table, now, contact));
+    }
+    assert_eq!((table.len(), table.buckets.len()), (128, 1));
 }
 
 #[test]
@@ -473,7 +519,7 @@ fn a_new_id_of_our_own_keeps_all_that_fit() {
         table.len(),
         before.len()
     );
-    check(&table, now);
+    check(&table);
 }
 
 #[test]
@@ -497,203 +543,4 @@ fn a_full_table_is_small() {
     );
     assert!((300..600).contains(&table.len()), "{}", table.len());
     assert!(bytes < 256 << 10, "{bytes}");
-}
-
-/// What holds of every table at any time.
-fn check(table: &Table, now: Instant) {
-    let mut seen = HashSet::new();
-    for (depth, bucket) in table.buckets.iter().enumerate() {
-        assert!(bucket.entries().len() <= places(depth));
-        assert!(bucket.spares().len() <= crate::base::limits::SPARES_PER_BUCKET);
-        let all: Vec<_> = bucket.entries().iter().chain(bucket.spares()).collect();
-        let mut networks = HashSet::new();
-        for entry in &all {
-            let Contact { id, addr } = entry.contact;
-            assert_eq!(table.depth_of(id), depth);
-            assert_eq!(table.ids.get(&addr), Some(&id));
-            assert!(seen.insert(addr), "{addr} twice");
-            if scope(addr.ip()) == Some(crate::proto::dht::scope::Scope::Global) {
-                assert!(
-                    networks.insert(Network::of(addr.ip())),
-                    "{addr}: its network twice"
-                );
-            }
-        }
-        if !bucket.spares().is_empty() {
-            assert_eq!(
-                bucket.entries().len(),
-                places(depth),
-                "spares wait beside free places"
-            );
-            assert!(
-                bucket.entries().iter().all(|entry| !entry.is_bad()),
-                "spares wait behind a bad node"
-            );
-        }
-    }
-    assert_eq!(seen.len(), table.ids.len());
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Answer { node: u16, id: u16, millis: u64 },
-    Query { node: u16, id: u16 },
-    Timeout { node: u16 },
-    Wait { seconds: u64 },
-    Poll,
-    Own { id: u16 },
-}
-
-/// Sixty-four nodes in sixteen networks, local ones among them, and few bits that tell ids apart.
-fn address(node: u16) -> SocketAddr {
-    let [net, host] = [(node % 16) as u8, (node / 16 % 4) as u8];
-    let ip = if net < 4 {
-        [10, 0, 0, 1]
-    } else {
-        [30, 0, net, host]
-    };
-    SocketAddr::from((ip, 1 + node))
-}
-
-fn identity_of(id: u16) -> NodeId {
-    let mut bytes = [0; 20];
-    bytes[..2].copy_from_slice(&(id & 0x1fff).to_be_bytes());
-    NodeId(bytes)
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        8 => (0..128u16, any::<u16>(), 1..2_000u64).prop_map(|(node, id, millis)| Step::Answer { node, id, millis }),
-        4 => (0..128u16, 1..2_000u64).prop_map(|(node, millis)| Step::Answer { node, id: node.wrapping_mul(97), millis }),
-        1 => (0..128u16, any::<u16>()).prop_map(|(node, id)| Step::Query { node, id }),
-        4 => (0..128u16).prop_map(|node| Step::Timeout { node }),
-        2 => (0..2_000u64).prop_map(|seconds| Step::Wait { seconds }),
-        2 => Just(Step::Poll),
-        1 => any::<u16>().prop_map(|id| Step::Own { id }),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn the_rules_hold_whatever_happens(steps in prop::collection::vec(step(), 1..400)) {
-        let mut now = Instant::now();
-        let mut table = Table::new(now, identity_of(0), 5);
-        for step in steps {
-            match step {
-                Step::Answer { node, id, millis } => {
-                    let contact = Contact { id: identity_of(id), addr: address(node) };
-                    let placed = table.on_answer(now, contact, Dialect::Krpc, Duration::from_millis(millis));
-                    prop_assert_eq!(placed, table.entries().any(|entry| entry.contact == contact));
-                }
-                Step::Query { node, id } => {
-                    let contact = Contact { id: identity_of(id), addr: address(node) };
-                    table.on_query(now, &contact, Dialect::Json);
-                }
-                Step::Timeout { node } => table.on_timeout(now, address(node)),
-                Step::Wait { seconds } => now += Duration::from_secs(seconds),
-                Step::Poll => {
-                    if let Some(addr) = table.poll_ping(now) {
-                        prop_assert!(table.get(addr).is_some());
-                    }
-                    table.poll_refresh(now);
-                }
-                Step::Own { id } => table.set_own(now, identity_of(id)),
-            }
-            check(&table, now);
-        }
-    }
-
-    #[test]
-    fn the_closest_are_those_of_a_full_search(seed: u64, nodes in 0..400usize, count in 0..30usize, near: bool) {
-        let now = Instant::now();
-        let mut random = Random::new(seed);
-        let own = NodeId(random.id());
-        let mut table = Table::new(now, own, seed);
-        for tag in 0..nodes {
-            let mut id = NodeId(random.id());
-            let shared = random.below(20);
-            for bit in 0..shared {
-                let (byte, bit) = (bit / 8, 0x80 >> (bit % 8));
-                id.0[byte] = id.0[byte] & !bit | own.0[byte] & bit;
-            }
-            answer(&mut table, now, Contact { id, ..local(0, tag as u32) });
-        }
-        for tag in (0..nodes).step_by(50) {
-            table.on_timeout(now, local(0, tag as u32).addr);
-            table.on_timeout(now, local(0, tag as u32).addr);
-        }
-        let mut target = NodeId(random.id());
-        if near {
-            target = own;
-            target.0[19] ^= random.below(256) as u8;
-        }
-        let mut expected: Vec<_> = table.entries().filter(|entry| !entry.is_bad()).map(|entry| entry.contact.id).collect();
-        expected.sort_by_key(|id| id.distance(&target));
-        expected.truncate(count);
-        let found: Vec<_> = table.closest(target, count).iter().map(|entry| entry.contact.id).collect();
-        prop_assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_deadline_is_when_there_is_something_to_do(seed: u64, nodes in 1..60u32) {
-        let mut now = Instant::now();
-        let mut random = Random::new(seed);
-        let mut table = table(now);
-        for tag in 0..nodes {
-            answer(&mut table, now, Contact { id: NodeId(random.id()), ..local(0, tag) });
-        }
-        let mut idle = 0;
-        for _ in 0..1_000 {
-            let at = table.next_deadline().unwrap();
-            prop_assert!(at >= now);
-            now = at;
-            let ping = table.poll_ping(now);
-            if let Some(addr) = ping {
-                if random.below(3) == 0 {
-                    table.on_timeout(now, addr);
-                } else {
-                    let contact = table.get(addr).unwrap().contact;
-                    answer(&mut table, now, contact);
-                }
-            }
-            if ping.is_none() && table.poll_refresh(now).is_none() {
-                idle += 1;
-            }
-        }
-        // Only a full bucket of good nodes lets its time pass with nothing to do.
-        prop_assert!(idle < 100, "{idle}");
-    }
-
-    /// Whoever has one network and any number of ids and ports gets one place of a bucket, among honest nodes that come and go.
-    #[test]
-    fn one_network_never_gets_more_than_its_share(seed: u64, lawful_attacker: bool) {
-        let start = Instant::now();
-        let mut random = Random::new(seed);
-        let own = NodeId(random.id());
-        let mut table = Table::new(start, own, seed);
-        let mut honest: Vec<Contact> = Vec::new();
-        for round in 0..3_000u32 {
-            let now = start + Duration::from_secs(u64::from(round) * 3);
-            let ip = IpAddr::from([66, 6, 6, random.below(256) as u8]);
-            let id = random.id();
-            let id = if lawful_attacker { identity::generate(Some(ip), id) } else { NodeId(id) };
-            let port = 1 + random.below(60_000) as u16;
-            table.on_answer(now, Contact { id, addr: SocketAddr::new(ip, port) }, Dialect::Krpc, Duration::from_millis(1));
-            if round % 3 == 0 {
-                let ip = IpAddr::from([100, random.below(60) as u8, random.below(256) as u8, 7]);
-                let contact = Contact { id: identity::generate(Some(ip), random.id()), addr: SocketAddr::new(ip, 6_881) };
-                answer(&mut table, now, contact);
-                honest.push(contact);
-            }
-            if round % 7 == 0 {
-                let victim = honest[random.below(honest.len())];
-                table.on_timeout(now, victim.addr);
-            }
-        }
-        for (depth, bucket) in table.buckets.iter().enumerate() {
-            let hostile = bucket.entries().iter().filter(|entry| Network::of(entry.contact.addr.ip()) == Network::of([66, 6, 6, 0].into()));
-            prop_assert!(hostile.count() <= 1, "bucket {}", depth);
-        }
-        prop_assert!(table.len() > 200, "the honest ones have the rest: {}", table.len());
-    }
 }
