@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::action::Source;
 use super::blame::Suspect;
-use crate::base::{PeerId, Random};
 use crate::base::limits::{ADDRESSES_MAX, BANS_MAX};
+use crate::base::{PeerId, Random};
 
 /// What is known of one address, for the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

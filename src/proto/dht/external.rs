@@ -49,7 +49,9 @@ impl Votes {
         }
         let count = |ip: IpAddr| self.votes.iter().filter(|(_, vote)| *vote == ip).count();
         let winner = self.votes.iter().map(|(_, ip)| *ip);
-        winner.into_iter().find(|ip| count(*ip) * 2 > self.votes.len())
+        winner
+            .into_iter()
+            .find(|ip| count(*ip) * 2 > self.votes.len())
     }
 
     /// Where somebody saw us last: true enough to recognise ourselves, not to be believed otherwise.
@@ -91,7 +93,9 @@ impl Identities {
     /// The id for the external address `ip`: the one that we had there, `current` if it fits, else a new one.
     pub(super) fn at(&mut self, ip: IpAddr, current: NodeId, random: &mut Random) -> NodeId {
         let known = self.known.iter().find(|(known, _)| *known == Some(ip));
-        let known = known.map(|(_, id)| *id).filter(|id| identity::is_valid(*id, ip));
+        let known = known
+            .map(|(_, id)| *id)
+            .filter(|id| identity::is_valid(*id, ip));
         let id = known.unwrap_or_else(|| {
             if identity::is_valid(current, ip) {
                 current
@@ -131,7 +135,11 @@ mod tests {
             votes.add(ip(voter, 1), ours);
             votes.add(ip(voter, 2), ours);
         }
-        assert_eq!(votes.majority(), None, "two hosts of one network have one voice");
+        assert_eq!(
+            votes.majority(),
+            None,
+            "two hosts of one network have one voice"
+        );
         votes.add(ip(5, 1), ours);
         assert_eq!(votes.majority(), Some(ours.ip()));
     }

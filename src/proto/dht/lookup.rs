@@ -252,8 +252,7 @@ impl Lookup {
         }
         let candidates = self.candidates.iter().enumerate();
         let mut hopeful = candidates.filter(|(_, c)| self.is_hopeful(c)).take(K);
-        let nothing_to_gain =
-            |c: &Candidate| self.goal == Goal::Closest && c.state.has_answered();
+        let nothing_to_gain = |c: &Candidate| self.goal == Goal::Closest && c.state.has_answered();
         let (at, candidate) =
             hopeful.find(|(_, c)| c.state == State::Fresh || nothing_to_gain(c))?;
         (candidate.state == State::Fresh).then_some(at)
@@ -296,11 +295,19 @@ impl Lookup {
 
     /// Whether it was named only by somebody whose word brought nothing but silence.
     fn is_hearsay(&self, candidate: &Candidate) -> bool {
-        let teller = candidate.teller.and_then(|addr| self.tellers.iter().find(|t| t.addr == addr));
+        let teller = candidate
+            .teller
+            .and_then(|addr| self.tellers.iter().find(|t| t.addr == addr));
         teller.is_some_and(|teller| !teller.live && teller.silent >= SILENT_MAX)
     }
 
-    fn insert(&mut self, contact: Contact, dialects: Dialects, hops: u32, teller: Option<SocketAddr>) {
+    fn insert(
+        &mut self,
+        contact: Contact,
+        dialects: Dialects,
+        hops: u32,
+        teller: Option<SocketAddr>,
+    ) {
         if let Some(at) = self.find(contact.addr) {
             let known = &mut self.candidates[at];
             if known.contact == contact && known.teller != teller {
@@ -333,7 +340,10 @@ impl Lookup {
     fn makes_room(&mut self, contact: &Contact, network: Option<Network>) -> bool {
         let Some(network) = network else { return true };
         let same = |c: &Candidate| c.network == Some(network);
-        let Some(at) = self.candidates.iter().position(|c| same(c) && c.state != State::Failed && c.state != State::GivenUp)
+        let Some(at) = self
+            .candidates
+            .iter()
+            .position(|c| same(c) && c.state != State::Failed && c.state != State::GivenUp)
         else {
             return true;
         };

@@ -27,9 +27,9 @@ pub mod transactions;
 
 pub use datagram::{decode, encode};
 pub use error::DecodeError;
-pub use node::{Config, Direction, LookupId, Node, Output, Saved};
-pub use search::{Announce, SearchId};
 pub use message::{
     Body, Contact, Dialect, Dialects, Message, Query, Reply, Samples, Scrape, Token, Transaction,
     Want,
 };
+pub use node::{Config, Direction, LookupId, Node, Output, Saved};
+pub use search::{Announce, SearchId};

@@ -100,7 +100,9 @@ mod tests {
         let mut random = Random::new(11);
         let mut round_trip = RoundTrip::unknown();
         for _ in 0..10_000 {
-            round_trip.add(Duration::from_micros(random.next() >> (random.below(50) + 8)));
+            round_trip.add(Duration::from_micros(
+                random.next() >> (random.below(50) + 8),
+            ));
             let known = Duration::from_micros(random.next() >> 20);
             for known in [None, Some(known)] {
                 let patience = round_trip.patience(known);

@@ -133,7 +133,9 @@ impl Searches {
         if search.due.is_some() {
             return false;
         }
-        let tried = outcome.ready || outcome.found && !outcome.ready_now || now >= search.since + Self::PATIENCE;
+        let tried = outcome.ready
+            || outcome.found && !outcome.ready_now
+            || now >= search.since + Self::PATIENCE;
         if search.wanted.once && tried {
             self.remove(id);
             return true;
@@ -147,7 +149,11 @@ impl Searches {
             search.vain.saturating_add(1)
         };
         let overtaken = outcome.ready_now && !outcome.ready;
-        let pause = if overtaken { Duration::ZERO } else { pause(search.vain) };
+        let pause = if overtaken {
+            Duration::ZERO
+        } else {
+            pause(search.vain)
+        };
         // Searches that began together do not stay together.
         let early = pause.mul_f64(self.random.below(1_000) as f64 / 10_000.0);
         let due = now + pause - early;

@@ -194,7 +194,6 @@ impl<P: Clone> Transactions<P> {
 #[cfg(test)]
 mod tests {
 
-
     use super::*;
 
     const PATIENCE: Patience = Patience {
@@ -223,7 +222,11 @@ mod tests {
         let mut transactions = Transactions::new(1);
         let id = transactions.insert(question(now, 7), PATIENCE).unwrap();
         assert!(transactions.take(&id, addr(8)).is_none());
-        assert!(transactions.take(&Transaction(vec![0; 4]), addr(7)).is_none());
+        assert!(
+            transactions
+                .take(&Transaction(vec![0; 4]), addr(7))
+                .is_none()
+        );
         assert!(transactions.take(&Transaction(vec![]), addr(7)).is_none());
         assert!(transactions.asking(addr(7)));
         assert_eq!(transactions.take(&id, addr(7)).unwrap().purpose, 7);

@@ -10,8 +10,8 @@ use super::super::message::{
     Body, Contact, Dialect, Message, Query, Reply, Token, Transaction, Want,
 };
 use super::super::scope;
-use super::family::Version;
 use super::Node;
+use super::family::Version;
 use crate::base::{InfoHash, NodeId};
 
 /// How many times as long as the question a reply may be to a source that has not proven its address: nobody gains much by
@@ -83,7 +83,9 @@ impl Node {
             } => {
                 let mut reply = self.contacts(asker, dialect, (*info_hash).into(), *want);
                 let fits = |peer: SocketAddr| may_hear(asker.ip(), peer);
-                reply.peers = self.announced.peers(now, *info_hash, PEERS, *no_seeds, fits);
+                reply.peers = self
+                    .announced
+                    .peers(now, *info_hash, PEERS, *no_seeds, fits);
                 reply.token = Some(self.tokens.issue(now, asker.ip(), *info_hash));
                 if *scrape {
                     reply.scrape = self.announced.scrape(now, *info_hash).map(Box::new);
@@ -110,7 +112,10 @@ impl Node {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what an announcement consists of")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what an announcement consists of"
+    )]
     fn on_announce(
         &mut self,
         now: Instant,
@@ -145,7 +150,8 @@ impl Node {
             let Some(family) = self.families.get(version).filter(|_| wanted) else {
                 continue;
             };
-            let count = if self.json_heard { SCAN } else { K + 1 };
+            let rare = dialect == Dialect::Json || self.json_needed;
+            let count = if rare { SCAN } else { K + 1 };
             let closest = family.table.closest(target, count).into_iter();
             let useful = closest.filter(|entry| {
                 entry.contact.addr != asker
@@ -162,10 +168,20 @@ impl Node {
     }
 
     /// Sends a message if it, or enough of it, is short enough for who asked.
-    fn send_within(&mut self, to: SocketAddr, dialect: Dialect, mut message: Message, asked: usize) {
+    fn send_within(
+        &mut self,
+        to: SocketAddr,
+        dialect: Dialect,
+        mut message: Message,
+        asked: usize,
+    ) {
         let family = self.families.get(Version::of(to));
         let proven = family.is_some_and(|family| family.table.get(to).is_some());
-        let room = if proven { usize::MAX } else { asked * AMPLIFICATION };
+        let room = if proven {
+            usize::MAX
+        } else {
+            asked * AMPLIFICATION
+        };
         loop {
             let datagram = datagram::encode(dialect, &message);
             let excess = datagram.len().saturating_sub(room);
@@ -201,7 +217,11 @@ fn shorten(message: &mut Message, excess: usize) -> bool {
     if reply.scrape.take().is_some() {
         return true;
     }
-    if let Some(samples) = reply.samples.as_mut().filter(|samples| !samples.hashes.is_empty()) {
+    if let Some(samples) = reply
+        .samples
+        .as_mut()
+        .filter(|samples| !samples.hashes.is_empty())
+    {
         samples.hashes.truncate(fewer(samples.hashes.len(), 20));
     } else if reply.peers.len() > 8 {
         reply.peers.truncate(fewer(reply.peers.len(), PEER).max(8));

@@ -101,7 +101,14 @@ impl Node {
     /// Asks whether a node is there.
     pub(super) fn check(&mut self, now: Instant, contact: Contact, dialects: Dialects) {
         let dialect = dialects.preferred();
-        self.ask(now, contact.addr, Some(contact.id), dialect, Query::Ping, Purpose::Check);
+        self.ask(
+            now,
+            contact.addr,
+            Some(contact.id),
+            dialect,
+            Query::Ping,
+            Purpose::Check,
+        );
     }
 
     /// Contacts of which family to ask for over `version`.

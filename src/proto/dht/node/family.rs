@@ -154,7 +154,9 @@ impl Node {
         family.votes.add(voter.ip(), observed);
         let seen = family.votes.seen().map(|seen| seen.ip());
         let first = seen.filter(|ip| {
-            family.external.is_none() && family.table.is_empty() && super::super::external::is_global(*ip)
+            family.external.is_none()
+                && family.table.is_empty()
+                && super::super::external::is_global(*ip)
         });
         let Some(ip) = first.or_else(|| family.votes.majority()) else {
             return;

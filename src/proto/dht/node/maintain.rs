@@ -55,7 +55,10 @@ impl Node {
     fn recall(&mut self, now: Instant, version: Version) {
         while let Some(family) = self.families.get_mut(version) {
             let table = &family.table;
-            let Some(saved) = family.recall.poll(now, |saved| table.wants(now, &saved.contact)) else {
+            let Some(saved) = family
+                .recall
+                .poll(now, |saved| table.wants(now, &saved.contact))
+            else {
                 return;
             };
             let contact = saved.contact;
@@ -71,7 +74,11 @@ impl Node {
 
     /// Finds our place, or finds it again.
     fn place(&mut self, now: Instant, version: Version) {
-        while let Some(step) = self.families.get_mut(version).and_then(|f| f.bootstrap.poll(now)) {
+        while let Some(step) = self
+            .families
+            .get_mut(version)
+            .and_then(|f| f.bootstrap.poll(now))
+        {
             match step {
                 Step::AskRouters => self.ask_routers(now, version),
                 Step::LookUpSelf => self.look_up_self(now, version),
@@ -81,7 +88,9 @@ impl Node {
 
     fn ask_routers(&mut self, now: Instant, version: Version) {
         let family = self.families.get(version);
-        let routers = family.map_or(&[][..], |family| family.bootstrap.routers()).to_vec();
+        let routers = family
+            .map_or(&[][..], |family| family.bootstrap.routers())
+            .to_vec();
         for router in routers {
             for dialect in [Dialect::Krpc, Dialect::Json] {
                 self.greet(now, router, None, dialect, false);
@@ -98,7 +107,12 @@ impl Node {
     }
 
     /// A lookup of the own id has ended.
-    pub(super) fn on_neighbours(&mut self, now: Instant, version: Version, neighbours: Vec<NodeId>) {
+    pub(super) fn on_neighbours(
+        &mut self,
+        now: Instant,
+        version: Version,
+        neighbours: Vec<NodeId>,
+    ) {
         let Some(family) = self.families.get_mut(version) else {
             return;
         };
@@ -157,13 +171,21 @@ impl Node {
 
     /// Checks contacts that were silent for long, and looks for others where nobody came for long.
     fn tend(&mut self, now: Instant, version: Version) {
-        while let Some(addr) = self.families.get_mut(version).and_then(|f| f.table.poll_ping(now)) {
+        while let Some(addr) = self
+            .families
+            .get_mut(version)
+            .and_then(|f| f.table.poll_ping(now))
+        {
             let entry = self.families.get(version).and_then(|f| f.table.get(addr));
             if let Some((contact, dialects)) = entry.map(|entry| (entry.contact, entry.dialects)) {
                 self.check(now, contact, dialects);
             }
         }
-        while let Some(target) = self.families.get_mut(version).and_then(|f| f.table.poll_refresh(now)) {
+        while let Some(target) = self
+            .families
+            .get_mut(version)
+            .and_then(|f| f.table.poll_refresh(now))
+        {
             self.refresh(now, version, target);
         }
     }
@@ -174,9 +196,10 @@ impl Node {
     }
 
     fn has_room(&self, version: Version) -> bool {
-        let refreshes = self.lookups.values().filter(|running| {
-            running.kind == Kind::Refresh && running.version == version
-        });
+        let refreshes = self
+            .lookups
+            .values()
+            .filter(|running| running.kind == Kind::Refresh && running.version == version);
         refreshes.count() < REFRESHES_AT_ONCE
     }
 

@@ -12,8 +12,8 @@ mod ask;
 mod family;
 mod maintain;
 mod newcomers;
-mod receive;
 mod recall;
+mod receive;
 mod round;
 mod walk;
 
@@ -155,8 +155,8 @@ pub struct Node {
     tokens: Tokens,
     announced: Announced,
     quota: Quota,
-    /// A node that speaks JSON has answered: then it is worth knowing who else does.
-    json_heard: bool,
+    /// There are nodes that speak nothing but JSON: then it is worth knowing who else does.
+    json_needed: bool,
     ready: bool,
     warm: usize,
     random: Random,
@@ -171,7 +171,9 @@ impl Node {
         let mut identities = Identities::new(config.identities);
         let mut family = |version: Version, enabled: bool| {
             let (ip, own) = identities.first(version == Version::V4, &mut random);
-            let saved = saved.iter().filter(|saved| version == Version::of(saved.contact.addr));
+            let saved = saved
+                .iter()
+                .filter(|saved| version == Version::of(saved.contact.addr));
             let table = Table::new(now, own, random.next());
             enabled.then(|| Family::new(now, table, ip, saved.copied().collect()))
         };
@@ -195,7 +197,7 @@ impl Node {
             tokens: Tokens::new(now, random.next()),
             announced: Announced::new(random.next()),
             quota: Quota::new(now, random.next()),
-            json_heard: false,
+            json_needed: false,
             ready: false,
             warm: 0,
             random,
@@ -216,7 +218,11 @@ impl Node {
     /// Names a node that may be worth knowing. It is pinged if there is room for it.
     pub fn add_node(&mut self, now: Instant, addr: SocketAddr) {
         let addr = plain(addr);
-        if self.families.reach(addr).is_some_and(|family| family.table.get(addr).is_none()) {
+        if self
+            .families
+            .reach(addr)
+            .is_some_and(|family| family.table.get(addr).is_none())
+        {
             self.newcomers.add_named(addr);
             self.handle_timeout(now);
         }
@@ -245,7 +251,8 @@ impl Node {
     pub fn stop(&mut self, search: SearchId) {
         if self.searches.remove(search) {
             self.rounds.remove(&search);
-            self.lookups.retain(|_, running| running.kind != Kind::Search(search));
+            self.lookups
+                .retain(|_, running| running.kind != Kind::Search(search));
         }
         self.outputs.retain(|output| match output {
             Output::Found { search: id, .. } | Output::Finished { search: id } => *id != search,
@@ -291,14 +298,24 @@ impl Node {
 
     /// The routing table of IPv4 or IPv6, if the node can send there.
     pub fn table(&self, v4: bool) -> Option<&Table> {
-        let family = if v4 { &self.families.v4 } else { &self.families.v6 };
+        let family = if v4 {
+            &self.families.v4
+        } else {
+            &self.families.v6
+        };
         family.as_ref().map(|family| &family.table)
     }
 
     /// The closest nodes that the last lookup of the own id found, closest first.
     pub fn neighbours(&self, v4: bool) -> &[NodeId] {
-        let family = if v4 { &self.families.v4 } else { &self.families.v6 };
-        family.as_ref().map_or(&[], |family| family.bootstrap.neighbours())
+        let family = if v4 {
+            &self.families.v4
+        } else {
+            &self.families.v6
+        };
+        family
+            .as_ref()
+            .map_or(&[], |family| family.bootstrap.neighbours())
     }
 
     /// Announcements of others that are kept.

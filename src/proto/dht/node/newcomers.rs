@@ -92,7 +92,8 @@ impl Newcomers {
     }
 
     fn push(&mut self, newcomer: Newcomer) {
-        let waits = |other: &Newcomer| other.addr == newcomer.addr && other.dialect == newcomer.dialect;
+        let waits =
+            |other: &Newcomer| other.addr == newcomer.addr && other.dialect == newcomer.dialect;
         if self.queue.len() < NEWCOMERS_MAX && !self.queue.iter().any(waits) {
             self.queue.push_back(newcomer);
         }

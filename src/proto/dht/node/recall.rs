@@ -15,7 +15,12 @@ const AT_ONCE: usize = 32;
 /// Orders contacts, the most promising first: those that did not fail, then those that answered last.
 pub(super) fn promise(saved: &Saved) -> impl Ord + use<> {
     // Within some minutes it tells more who is quick than who answered last.
-    (saved.failures, saved.age.as_secs() / 600, saved.round_trip, Reverse(saved.contact.id))
+    (
+        saved.failures,
+        saved.age.as_secs() / 600,
+        saved.round_trip,
+        Reverse(saved.contact.id),
+    )
 }
 
 /// The contacts that have not answered in this run.
@@ -78,7 +83,10 @@ impl Recall {
 
     /// It did not answer.
     pub(super) fn on_failure(&mut self, addr: SocketAddr) {
-        let at = self.asked.iter().position(|(_, saved)| saved.contact.addr == addr);
+        let at = self
+            .asked
+            .iter()
+            .position(|(_, saved)| saved.contact.addr == addr);
         if let Some(at) = at {
             let (since, mut saved) = self.asked.swap_remove(at);
             saved.failures = saved.failures.saturating_add(1);
@@ -140,7 +148,11 @@ mod tests {
         }
         assert_eq!(asked, (2..=33).collect::<Vec<_>>());
         recall.on_stall();
-        assert!(recall.poll(now, |saved| saved.contact.addr.port() > 40).is_some());
+        assert!(
+            recall
+                .poll(now, |saved| saved.contact.addr.port() > 40)
+                .is_some()
+        );
         assert!(recall.poll(now, |_| true).is_none());
         assert_eq!(recall.unproven(now).count(), 100, "nobody is forgotten");
     }

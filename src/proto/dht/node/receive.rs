@@ -9,7 +9,7 @@ use super::super::transactions::{Overdue, Question};
 use super::ask::Purpose;
 use super::family::Version;
 use super::{Direction, Node, plain};
-use crate::base::limits::DATAGRAM_MAX;
+use crate::base::limits::{DATAGRAM_MAX, NEWCOMERS_MAX};
 
 /// Longest datagram that is looked at, in bytes: some nodes send more than [`DATAGRAM_MAX`].
 const READ_MAX: usize = 4 * DATAGRAM_MAX;
@@ -67,7 +67,11 @@ impl Node {
                 query,
             } => {
                 let contact = Contact { id, addr: from };
-                if self.families.get(Version::of(from)).is_some_and(|f| f.table.own() == id) {
+                if self
+                    .families
+                    .get(Version::of(from))
+                    .is_some_and(|f| f.table.own() == id)
+                {
                     return;
                 }
                 self.answer(now, contact, dialect, transaction, &query, len);
@@ -134,7 +138,10 @@ impl Node {
             self.warm += 1;
         }
         self.note_dialect(contact, dialect, fresh);
-        if question.expect.is_some_and(|expected| expected != contact.id) {
+        if question
+            .expect
+            .is_some_and(|expected| expected != contact.id)
+        {
             return self.on_unexpected(now, &question);
         }
         self.spread(&reply.nodes, from);
@@ -184,7 +191,9 @@ impl Node {
         let version = Version::of(question.to);
         match question.purpose {
             Purpose::Step(lookup) => {
-                self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_failure(addr));
+                self.on_step(now, lookup, question.to, |lookup, addr| {
+                    lookup.on_failure(addr)
+                });
             }
             Purpose::Greet { recalled: true } => {
                 if let Some(family) = self.families.get_mut(version) {
@@ -201,7 +210,9 @@ impl Node {
         match overdue {
             Overdue::Stalled(question) => match question.purpose {
                 Purpose::Step(lookup) => {
-                    self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_stall(addr));
+                    self.on_step(now, lookup, question.to, |lookup, addr| {
+                        lookup.on_stall(addr)
+                    });
                 }
                 Purpose::Greet { recalled: true } => {
                     if let Some(family) = self.families.get_mut(Version::of(question.to)) {
@@ -212,7 +223,9 @@ impl Node {
             },
             Overdue::GivenUp(question) => {
                 if let Purpose::Step(lookup) = question.purpose {
-                    self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_give_up(addr));
+                    self.on_step(now, lookup, question.to, |lookup, addr| {
+                        lookup.on_give_up(addr)
+                    });
                 }
             }
             Overdue::Expired(question) => self.on_silence(now, &question),
@@ -221,15 +234,18 @@ impl Node {
 
     fn on_silence(&mut self, now: Instant, question: &Question<Purpose>) {
         if let Purpose::Step(lookup) = question.purpose {
-            self.on_step(now, lookup, question.to, |lookup, addr| lookup.on_failure(addr));
+            self.on_step(now, lookup, question.to, |lookup, addr| {
+                lookup.on_failure(addr)
+            });
         }
         let Some(family) = self.families.get_mut(Version::of(question.to)) else {
             return;
         };
-        family.recall.on_failure(question.to);
-        if !matches!(question.purpose, Purpose::Dialect) {
-            family.table.on_timeout(now, question.to);
+        if matches!(question.purpose, Purpose::Dialect) {
+            return self.on_one_dialect(question);
         }
+        family.recall.on_failure(question.to);
+        family.table.on_timeout(now, question.to);
         if !family.is_connected() {
             family.bootstrap.on_dark(now);
         }
@@ -238,7 +254,10 @@ impl Node {
     /// Contacts of the family that has few are pinged, by whatever way they were named.
     fn spread(&mut self, nodes: &[Contact], from: SocketAddr) {
         let version = Version::of(from);
-        for contact in nodes.iter().filter(|contact| Version::of(contact.addr) != version) {
+        for contact in nodes
+            .iter()
+            .filter(|contact| Version::of(contact.addr) != version)
+        {
             let reach = self.families.reach(contact.addr);
             let wanted = reach.is_some_and(|family| !family.is_connected());
             if wanted && super::super::scope::may_tell(from.ip(), contact.addr) {
@@ -247,17 +266,34 @@ impl Node {
         }
     }
 
-    /// Where the JSON dialect is in use, it is worth knowing who speaks both.
+    /// A node that answers in JSON is asked whether it speaks the other dialect too, which most do. If it does not, others
+    /// that we know are asked whether they speak JSON, so that we can tell it of them.
     fn note_dialect(&mut self, contact: Contact, dialect: Dialect, fresh: bool) {
-        self.json_heard |= dialect == Dialect::Json;
         let family = self.families.get(Version::of(contact.addr));
         let placed = family.is_some_and(|family| family.table.get(contact.addr).is_some());
-        if fresh && placed && self.json_heard {
-            let other = match dialect {
-                Dialect::Krpc => Dialect::Json,
-                Dialect::Json => Dialect::Krpc,
-            };
-            self.newcomers.add_known(contact, other);
+        if fresh && placed && (dialect == Dialect::Json || self.json_needed) {
+            self.newcomers.add_known(contact, dialect.other());
+        }
+    }
+
+    /// A node of one dialect does not speak the other.
+    fn on_one_dialect(&mut self, question: &Question<Purpose>) {
+        let Some(family) = self.families.get(Version::of(question.to)) else {
+            return;
+        };
+        let there = family
+            .table
+            .get(question.to)
+            .is_some_and(|entry| entry.failures == 0);
+        if question.dialect == Dialect::Krpc && there && !self.json_needed {
+            self.json_needed = true;
+            let others = family.table.closest(family.table.own(), NEWCOMERS_MAX);
+            for entry in others
+                .iter()
+                .filter(|e| !e.dialects.contains(Dialect::Json))
+            {
+                self.newcomers.add_known(entry.contact, Dialect::Json);
+            }
         }
     }
 }

@@ -137,10 +137,21 @@ impl Node {
         let Some(token) = node.token.clone() else {
             return false;
         };
-        self.tell(now, node.contact.addr, node.dialect, token, info_hash, announce, false)
+        self.tell(
+            now,
+            node.contact.addr,
+            node.dialect,
+            token,
+            info_hash,
+            announce,
+            false,
+        )
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what an announcement consists of")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what an announcement consists of"
+    )]
     fn tell(
         &mut self,
         now: Instant,
@@ -166,8 +177,17 @@ impl Node {
     }
 
     /// With so few nodes that we are one of the closest ourselves, we keep the announcement too, if we know our address.
-    fn keep_own(&mut self, now: Instant, version: Version, info_hash: InfoHash, announce: Announce) {
-        let seen = self.families.get(version).and_then(|family| family.votes.seen());
+    fn keep_own(
+        &mut self,
+        now: Instant,
+        version: Version,
+        info_hash: InfoHash,
+        announce: Announce,
+    ) {
+        let seen = self
+            .families
+            .get(version)
+            .and_then(|family| family.votes.seen());
         if let Some(seen) = seen {
             let peer = SocketAddr::new(seen.ip(), announce.port.get());
             self.announced.insert(now, info_hash, peer, announce.seed);

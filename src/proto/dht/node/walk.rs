@@ -82,13 +82,23 @@ impl Node {
             let (addr, dialect) = (ask.contact.addr, ask.dialects.preferred());
             let query = self.step(id);
             let sent = query.is_some_and(|query| {
-                self.ask(now, addr, Some(ask.contact.id), dialect, query, Purpose::Step(id))
+                self.ask(
+                    now,
+                    addr,
+                    Some(ask.contact.id),
+                    dialect,
+                    query,
+                    Purpose::Step(id),
+                )
             });
             if !sent && let Some(running) = self.lookups.get_mut(&id) {
                 running.lookup.on_failure(addr);
             }
         }
-        if self.lookups.get(&id).is_some_and(|running| running.lookup.is_done())
+        if self
+            .lookups
+            .get(&id)
+            .is_some_and(|running| running.lookup.is_done())
             && let Some(running) = self.lookups.remove(&id)
         {
             self.end(now, id, running);
@@ -97,7 +107,13 @@ impl Node {
 
     /// A node has answered outside of any lookup: those that look for our own place can go on from there, and those that began
     /// with hardly anybody are told of it.
-    pub(super) fn share(&mut self, now: Instant, contact: Contact, dialect: Dialect, nodes: &[Contact]) {
+    pub(super) fn share(
+        &mut self,
+        now: Instant,
+        contact: Contact,
+        dialect: Dialect,
+        nodes: &[Contact],
+    ) {
         if self.ready && nodes.is_empty() {
             return;
         }

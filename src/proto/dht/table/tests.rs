@@ -270,7 +270,11 @@ fn a_lawful_id_pushes_out_one_that_is_not_and_never_the_other_way() {
     let depth = OWN.distance(&good.id).shared_bits() as usize;
     let mut table = table(now);
     for net in 0..places(depth) as u8 {
-        assert!(answer(&mut table, now, stray(depth, [20, 20, net], u32::from(net))));
+        assert!(answer(
+            &mut table,
+            now,
+            stray(depth, [20, 20, net], u32::from(net))
+        ));
     }
     assert!(table.wants(now, &good));
     assert!(answer(&mut table, now, good));
