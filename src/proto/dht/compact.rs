@@ -7,14 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use super::Contact;
 use crate::base::NodeId;
 
-/// The same address with IPv4 as IPv4, and without the scope that means something to one host only.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
-/// As [`canonical`], and `None` if nobody can be reached there because the port is 0.
+/// The address as it is told to others: IPv4 as IPv4, without the scope that means something to one host only; `None` if nobody
+/// can be reached there because the port is 0.
 pub(super) fn reachable(addr: SocketAddr) -> Option<SocketAddr> {
-    (addr.port() != 0).then(|| canonical(addr))
+    (addr.port() != 0).then(|| SocketAddr::new(addr.ip().to_canonical(), addr.port()))
 }
 
 /// Reads an address of 6 or 18 bytes.
@@ -37,19 +33,18 @@ pub(super) fn contact(bytes: &[u8]) -> Option<Contact> {
     })
 }
 
-/// Appends an address, in 6 or 18 bytes.
-pub(super) fn write_addr(out: &mut Vec<u8>, addr: SocketAddr) {
+/// Writes an address, in 6 or 18 bytes.
+pub(super) fn addr_bytes(addr: SocketAddr) -> Vec<u8> {
+    let port = addr.port().to_be_bytes();
     match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V4(ip) => [ip.octets().as_slice(), &port].concat(),
+        IpAddr::V6(ip) => [ip.octets().as_slice(), &port].concat(),
     }
-    out.extend_from_slice(&addr.port().to_be_bytes());
 }
 
-/// Appends a contact, in 26 or 38 bytes.
-pub(super) fn write_contact(out: &mut Vec<u8>, contact: &Contact) {
-    out.extend_from_slice(contact.id.as_bytes());
-    write_addr(out, contact.addr);
+/// Writes a contact, in 26 or 38 bytes.
+pub(super) fn contact_bytes(contact: &Contact) -> Vec<u8> {
+    [contact.id.as_bytes(), addr_bytes(contact.addr).as_slice()].concat()
 }
 
 #[cfg(test)]
@@ -78,9 +73,7 @@ mod tests {
     #[test]
     fn ipv4_within_ipv6_is_ipv4_both_ways() {
         let mapped: SocketAddr = "[::ffff:1.2.3.4]:80".parse().unwrap();
-        let mut out = Vec::new();
-        write_addr(&mut out, mapped);
-        assert_eq!(out, [1, 2, 3, 4, 0, 80]);
+        assert_eq!(addr_bytes(mapped), [1, 2, 3, 4, 0, 80]);
         let mut mapped = [0; 18];
         mapped[10..].copy_from_slice(&[0xff, 0xff, 1, 2, 3, 4, 0, 80]);
         assert_eq!(addr(&mapped), Some("1.2.3.4:80".parse().unwrap()));

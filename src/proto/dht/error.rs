@@ -50,19 +50,17 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The KRPC error that the sender is to get, with the codes of BEP 5; `None` for what is best ignored.
+    /// The KRPC error that the sender is to get, with the codes of BEP 5; `None` for what is best ignored. It is short, because
+    /// whoever sends nonsense may have forged where it comes from.
     pub fn answer(&self) -> Option<Message> {
-        let (transaction, code) = match self {
-            Self::UnknownMethod { transaction } => (transaction, 204),
-            Self::Malformed { asked, .. } => (asked.as_ref()?, 203),
+        let (transaction, code, text) = match self {
+            Self::UnknownMethod { transaction } => (transaction, 204, "unknown method".to_owned()),
+            Self::Malformed { asked, field } => (asked.as_ref()?, 203, format!("bad {field}")),
             _ => return None,
         };
         Some(Message {
             transaction: transaction.clone(),
-            body: Body::Error {
-                code,
-                text: self.to_string(),
-            },
+            body: Body::Error { code, text },
         })
     }
 }

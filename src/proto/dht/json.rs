@@ -19,7 +19,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::compact::{canonical, reachable};
+use super::compact::reachable;
 use super::portion::{Portion, fit};
 use super::{Body, Contact, DecodeError, Message, Query, Reply, Token, Transaction, Want};
 use crate::base::limits::{
@@ -150,7 +150,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
             }),
             None => {
                 let mut written = Written::new(Type::Pong, transaction, *from);
-                written.addr = observed.map(canonical);
+                written.addr = observed.and_then(reachable);
                 written.finish()
             }
         },

@@ -61,11 +61,8 @@ pub fn encode(message: &Message) -> Vec<u8> {
             reply,
         } => fit(reply, |portion| {
             write(transaction, b"r", |top| {
-                if let Some(observed) = observed {
-                    top.bytes(
-                        "ip",
-                        packed(&[*observed], |out, addr| compact::write_addr(out, *addr)),
-                    );
+                if let Some(observed) = observed.and_then(compact::reachable) {
+                    top.bytes("ip", compact::addr_bytes(observed));
                 }
                 top.dict("r", |values| write_values(values, *from, reply, portion));
             })
@@ -73,7 +70,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Body::Error { code, text } => write(transaction, b"e", |top| {
             top.list("e", |list| {
                 list.int(*code);
-                list.bytes(&text[..text.floor_char_boundary(DHT_TEXT_MAX)]);
+                list.bytes(cut_text(text));
             });
         }),
     };
@@ -99,6 +96,12 @@ fn write(
 
 fn cut(bytes: &[u8], max: usize) -> &[u8] {
     &bytes[..bytes.len().min(max)]
+}
+
+fn cut_text(text: &str) -> &str {
+    let mut ends = (0..=text.len().min(DHT_TEXT_MAX)).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 fn method(query: &Query) -> &'static str {
@@ -154,10 +157,8 @@ fn write_flag(out: &mut DictWriter<'_>, key: &str, set: bool) {
 fn write_want(out: &mut DictWriter<'_>, want: Want) {
     if want != Want::default() {
         out.list("want", |list| {
-            for (_, family) in [(want.v4, "n4"), (want.v6, "n6")]
-                .iter()
-                .filter(|(wanted, _)| *wanted)
-            {
+            let families = [(want.v4, "n4"), (want.v6, "n6")].into_iter();
+            for (_, family) in families.filter(|(wanted, _)| *wanted) {
                 list.bytes(family);
             }
         });
@@ -166,11 +167,11 @@ fn write_want(out: &mut DictWriter<'_>, want: Want) {
 
 fn write_values(out: &mut DictWriter<'_>, from: NodeId, reply: &Reply, portion: &Portion<'_>) {
     let family = |v4: bool| {
-        let contacts = portion
-            .nodes
-            .iter()
-            .filter(|contact| contact.addr.is_ipv4() == v4);
-        packed(contacts, compact::write_contact)
+        let contacts = portion.nodes.iter();
+        let contacts = contacts.filter(|contact| contact.addr.is_ipv4() == v4);
+        contacts
+            .flat_map(compact::contact_bytes)
+            .collect::<Vec<_>>()
     };
     let nonempty = |out: &mut DictWriter<'_>, key: &str, value: &[u8]| {
         if !value.is_empty() {
@@ -189,12 +190,8 @@ fn write_values(out: &mut DictWriter<'_>, from: NodeId, reply: &Reply, portion: 
     nonempty(out, "nodes6", &family(false));
     if let Some(samples) = &reply.samples {
         out.int("num", i64::from(samples.total));
-        out.bytes(
-            "samples",
-            packed(portion.samples, |out, hash| {
-                out.extend_from_slice(hash.as_bytes())
-            }),
-        );
+        let packed: Vec<u8> = portion.samples.iter().flat_map(|hash| hash.0).collect();
+        out.bytes("samples", packed);
     }
     if let Some(token) = &reply.token {
         out.bytes("token", cut(&token.0, TOKEN_MAX));
@@ -202,27 +199,14 @@ fn write_values(out: &mut DictWriter<'_>, from: NodeId, reply: &Reply, portion: 
     if !portion.peers.is_empty() {
         out.list("values", |list| {
             for peer in &portion.peers {
-                list.bytes(packed(&[*peer], |out, addr| {
-                    compact::write_addr(out, *addr)
-                }));
+                list.bytes(compact::addr_bytes(*peer));
             }
         });
     }
 }
 
-fn packed<'a, T: 'a>(
-    items: impl IntoIterator<Item = &'a T>,
-    write: impl Fn(&mut Vec<u8>, &T),
-) -> Vec<u8> {
-    let mut out = Vec::new();
-    for item in items {
-        write(&mut out, item);
-    }
-    out
-}
-
-/// What a datagram says. A query with an unknown method that names a point is read as [`Query::FindNode`], as BEP 5's authors
-/// advise for the sake of extensions.
+/// What a datagram says. A query with an unknown method that names a point is read as [`Query::FindNode`], as libtorrent
+/// does for the sake of extensions (BEP 44's `get` is one).
 ///
 /// # Errors
 /// If it is longer than [`KRPC_MAX`], not bencoded, or not a message; [`DecodeError::answer`] tells whether its sender is to hear
@@ -423,7 +407,7 @@ fn read_samples(values: &Value<'_>) -> Option<Samples> {
 fn read_error(top: &Value<'_>) -> Body {
     const GENERIC: i64 = 201;
     let error = top.get(b"e");
-    let items = || error.iter().flat_map(|error| error.list());
+    let items = || error.iter().flat_map(Value::list);
     let text = items()
         .find_map(|item| item.as_bytes())
         .or_else(|| error.as_ref()?.as_bytes())

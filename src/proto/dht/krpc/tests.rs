@@ -224,7 +224,10 @@ fn a_query_that_is_not_understood_is_answered_with_an_error_of_its_transaction()
         let Some(answer) = answer else { continue };
         assert_eq!(answer.transaction, transaction(b"aa"));
         assert!(matches!(answer.body, Body::Error { code: told, .. } if Some(told) == code));
-        assert!(encode(&answer).len() < 150);
+        assert!(
+            encode(&answer).len() < 60,
+            "an error is no larger than a query"
+        );
     }
 }
 
@@ -386,4 +389,54 @@ fn a_reply_of_several_tools_keeps_no_more_than_the_bounds() {
         decode(b"d"),
         Err(DecodeError::NotBencode(BencodeError::Truncated { at: 1 }))
     );
+}
+
+#[test]
+fn what_other_clients_were_heard_to_say_is_read() {
+    // libtorrent 2.1 tells its port once more, and wraps errors into replies.
+    let head = b"d2:ip6:\x7f\0\0\x01\xd2\x0f1:rd2:id20:mnopqrstuvwxyz123456".as_slice();
+    let tail = b"1:t2:aa1:v4:LT\x02\x111:y1:re";
+    let sample = b"8:intervali21600e5:nodes26:abcdefghij0123456789\x7f\0\0\x01\xd2\x0f3:numi1e1:pi53775e7:samples20:mnopqrstuvwxyz123456e";
+    let us: SocketAddr = "127.0.0.1:53775".parse().unwrap();
+    let heard = Message {
+        transaction: transaction(b"aa"),
+        body: Body::Reply {
+            from: ANSWERER,
+            observed: Some(us),
+            reply: Reply {
+                nodes: vec![Contact {
+                    id: ASKER,
+                    addr: us,
+                }],
+                samples: Some(Samples {
+                    interval: 21_600,
+                    total: 1,
+                    hashes: vec![ANSWERER.into()],
+                }),
+                ..Reply::default()
+            },
+        },
+    };
+    assert_eq!(read([head, sample, tail].concat()), heard);
+    let error = b"d1:eli203e15:unknown messagee2:ip6:\x7f\0\0\x01\xd2\x0f1:rd2:id20:mnopqrstuvwxyz1234561:pi53775ee1:t2:aa1:v4:LT\x02\x111:y1:ee";
+    let body = Body::Error {
+        code: 203,
+        text: "unknown message".into(),
+    };
+    assert_eq!(read(error).body, body);
+    // The crate mainline says that it is not read-only, and that its port is not implied.
+    let announce = read(
+        "d1:ad2:id20:abcdefghij012345678912:implied_porti0e9:info_hash20:mnopqrstuvwxyz1234564:porti6881e5:token4:wxyze1:q13:announce_peer2:roi0e1:t4:\0\0\x01\x021:v4:RS\0\x051:y1:qe",
+    );
+    let query = Query::Announce {
+        info_hash: ANSWERER.into(),
+        port: NonZeroU16::new(6881),
+        token: Token(b"wxyz".to_vec()),
+        seed: false,
+    };
+    let expected = Message {
+        transaction: transaction(&[0, 0, 1, 2]),
+        ..asked(query)
+    };
+    assert_eq!(announce, expected);
 }
