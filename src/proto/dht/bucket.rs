@@ -67,32 +67,31 @@ impl Bucket {
         }
     }
 
+    /// Whether somebody is here for whom `newcomer` has to stay out.
+    pub(super) fn bars(&self, newcomer: &Entry) -> bool {
+        let mut all = self.entries.iter().chain(&self.spares);
+        all.any(|rival| newcomer.rivals(rival) && !newcomer.beats(rival))
+    }
+
+    /// Whether there is no place for `newcomer` but that of a node which is not bad.
+    pub(super) fn is_full_for(&self, newcomer: &Entry) -> bool {
+        let taken = |entry: &Entry| !entry.is_bad() && !newcomer.rivals(entry);
+        self.entries.len() >= self.places && self.entries.iter().all(taken)
+    }
+
     /// Whether `newcomer` would get a place if it answered, or wait for that of a node which may have gone.
     pub(super) fn wants(&self, now: Instant, newcomer: &Entry) -> bool {
-        let all = self.entries.iter().chain(&self.spares);
-        if all
-            .filter(|rival| newcomer.rivals(rival))
-            .any(|rival| !newcomer.beats(rival))
-        {
-            return false;
-        }
-        self.entries.len() < self.places
-            || self.entries.iter().any(|entry| newcomer.beats(entry))
-            || self.spares.len() < SPARES_PER_BUCKET
-                && self
-                    .entries
-                    .iter()
-                    .any(|entry| entry.standing(now) != Standing::Good)
+        let silent = |entry: &Entry| entry.standing(now) != Standing::Good;
+        !self.bars(newcomer)
+            && (!self.is_full_for(newcomer)
+                || self.entries.iter().any(|entry| newcomer.beats(entry))
+                || self.spares.len() < SPARES_PER_BUCKET && self.entries.iter().any(silent))
     }
 
     /// Takes in a node that has just answered, if there is room for it or somebody who has to give way. Whoever had to leave is
     /// added to `gone`, be it the newcomer itself.
     pub(super) fn offer(&mut self, now: Instant, newcomer: Entry, gone: &mut Vec<SocketAddr>) {
-        let all = self.entries.iter().chain(&self.spares);
-        if all
-            .filter(|rival| newcomer.rivals(rival))
-            .any(|rival| !newcomer.beats(rival))
-        {
+        if self.bars(&newcomer) {
             gone.push(newcomer.contact.addr);
             return;
         }
@@ -107,6 +106,14 @@ impl Bucket {
             self.set_aside(now, newcomer, gone);
         }
         self.refill(now, gone);
+    }
+
+    /// All that were here, those with a place before the others and old acquaintances before new ones.
+    pub(super) fn into_entries(self) -> Vec<Entry> {
+        let mut all = self.entries;
+        all.sort_by_key(|entry| entry.since);
+        all.extend(self.spares);
+        all
     }
 
     /// Drops a node.

@@ -22,6 +22,8 @@ const CHECK_SPACING: Duration = Duration::from_millis(250);
 const CHECK_SPACING_DARK: Duration = Duration::from_secs(5);
 /// Least time between two refreshes, for the same reason.
 const REFRESH_SPACING: Duration = Duration::from_secs(5);
+/// Distances within the last bucket at which nodes are looked for: 2^12 times its places are more nodes than it can have left.
+const NEIGHBOURHOOD: usize = 12;
 /// Queries to nodes of the table that went unanswered one after the other, until it is taken to be our own network that fails.
 const DARK_FAILURES: u32 = 16;
 
@@ -29,7 +31,9 @@ const DARK_FAILURES: u32 = 16;
 #[derive(Clone, Debug)]
 pub struct Table {
     own: NodeId,
-    /// By leading bits shared with `own`. There is one more than the deepest in use.
+    /// By leading bits shared with `own`; the last one is also for all that share more, and is split when it is full. A bucket
+    /// for each number of bits from the start would be a place for each, far down where nobody honest is, for one who makes up
+    /// ids close to ours.
     buckets: Vec<Bucket>,
     /// The ids of all entries and spares.
     ids: BTreeMap<SocketAddr, NodeId>,
@@ -67,9 +71,8 @@ impl Table {
         let old = std::mem::replace(&mut self.buckets, vec![Bucket::new(now, bucket::places(0))]);
         self.own = own;
         self.ids.clear();
-        let mut entries: Vec<_> = old.iter().flat_map(Bucket::entries).cloned().collect();
+        let mut entries: Vec<_> = old.into_iter().flat_map(Bucket::into_entries).collect();
         entries.sort_by_key(|entry| entry.since);
-        entries.extend(old.iter().flat_map(Bucket::spares).cloned());
         for entry in entries {
             self.offer(now, entry);
         }
@@ -90,7 +93,7 @@ impl Table {
         self.silence = 0;
         match self.ids.get(&addr) {
             Some(&known) if known == id => {
-                self.bucket_mut(now, id)
+                self.bucket_mut(id)
                     .update(id, |entry| entry.on_answer(now, dialect, round_trip));
             }
             Some(&known) => {
@@ -109,7 +112,7 @@ impl Table {
     /// A node queried us. That speaks for it if it is in the table, and is nothing to anybody else: queries can be forged.
     pub fn on_query(&mut self, now: Instant, contact: &Contact, dialect: Dialect) {
         if self.ids.get(&contact.addr) == Some(&contact.id) {
-            self.bucket_mut(now, contact.id)
+            self.bucket_mut(contact.id)
                 .update(contact.id, |entry| entry.on_query(now, dialect));
         }
     }
@@ -121,12 +124,11 @@ impl Table {
         };
         self.silence = self.silence.saturating_add(1);
         if self.is_dark() {
-            self.bucket_mut(now, id)
-                .update(id, |entry| entry.on_try(now));
+            self.bucket_mut(id).update(id, |entry| entry.on_try(now));
             return;
         }
         let mut gone = Vec::new();
-        self.bucket_mut(now, id).on_failure(now, id, &mut gone);
+        self.bucket_mut(id).on_failure(now, id, &mut gone);
         self.forget(&gone);
     }
 
@@ -137,12 +139,11 @@ impl Table {
 
     /// The nodes closest to `target` that are not bad, at most `count`, in order of distance.
     pub fn closest(&self, target: NodeId, count: usize) -> Vec<&Entry> {
-        let home = self.depth_of(target);
-        let (nearer, rest) = self.buckets.split_at(home.min(self.buckets.len()));
-        let (here, deeper) = rest.split_at(rest.len().min(1));
+        let (farther, rest) = self.buckets.split_at(self.index_of(target));
+        let (home, deeper) = rest.split_at(1);
         // Whoever shares more bits with the target than we do is in our bucket of it; then come those that share as many as we
         // do, which is all of the deeper ones, and then bucket by bucket those that share fewer.
-        let groups = [here, deeper].into_iter().chain(nearer.rchunks(1));
+        let groups = [home, deeper].into_iter().chain(farther.rchunks(1));
         let mut found = Vec::with_capacity(count);
         for group in groups {
             let room = count - found.len();
@@ -176,14 +177,14 @@ impl Table {
         }
         // How fast it answers and what it speaks make no difference here.
         let newcomer = Entry::new(now, *contact, Dialect::Krpc, Duration::ZERO);
-        let bucket = self.buckets.get(self.depth_of(contact.id));
-        bucket.is_none_or(|bucket| bucket.wants(now, &newcomer))
+        let bucket = self.bucket(contact.id);
+        bucket.wants(now, &newcomer) || self.splits(&newcomer)
     }
 
     /// What is known of the node at `addr`, if it has a place or waits for one.
     pub fn get(&self, addr: SocketAddr) -> Option<&Entry> {
         let &id = self.ids.get(&addr)?;
-        self.buckets.get(self.depth_of(id))?.get(id)
+        self.bucket(id).get(id)
     }
 
     /// Nodes that have a place, bad ones included.
@@ -244,21 +245,16 @@ impl Table {
         if now < self.next_refresh {
             return None;
         }
-        let last = self.last_to_refresh();
-        let depth = self.buckets[..=last]
-            .iter_mut()
-            .position(|bucket| bucket.poll_refresh(now))?;
+        let mut buckets = self.buckets.iter_mut();
+        let depth = buckets.position(|bucket| bucket.poll_refresh(now))?;
         self.next_refresh = now + REFRESH_SPACING;
-        Some(self.point_at(depth))
+        Some(self.point_in(depth))
     }
 
     /// When [`poll_ping`](Self::poll_ping) or [`poll_refresh`](Self::poll_refresh) will have something.
     pub fn next_deadline(&self) -> Option<Instant> {
         let check = self.buckets.iter().filter_map(Bucket::check_at).min();
-        let refresh = self.buckets[..=self.last_to_refresh()]
-            .iter()
-            .map(Bucket::refresh_at)
-            .min();
+        let refresh = self.buckets.iter().map(Bucket::refresh_at).min();
         [
             check.map(|at| at.max(self.next_check)),
             refresh.map(|at| at.max(self.next_refresh)),
@@ -268,31 +264,37 @@ impl Table {
         .min()
     }
 
-    /// The first empty bucket: looking there finds whatever is deeper. Whoever settles next to us on purpose must not make us
-    /// look at every distance in between.
-    fn last_to_refresh(&self) -> usize {
-        let empty = self
-            .buckets
-            .iter()
-            .position(|bucket| bucket.entries().is_empty());
-        empty.unwrap_or(self.buckets.len() - 1)
-    }
-
-    /// A random point that shares `depth` leading bits with us, and not the next.
-    fn point_at(&mut self, depth: usize) -> NodeId {
+    /// A random point in the range of a bucket. In that of the last every distance is as likely as another, so that we find our
+    /// own neighbourhood however many places it has.
+    fn point_in(&mut self, index: usize) -> NodeId {
+        let last = index + 1 == self.buckets.len();
+        let extra = if last {
+            self.random.below(NEIGHBOURHOOD)
+        } else {
+            0
+        };
+        let depth = (index + extra).min(NodeId::BITS as usize - 1);
         let mut point = self.random.id();
-        for (index, (byte, own)) in point.iter_mut().zip(self.own.0).enumerate() {
-            let kept = depth.saturating_sub(index * 8).min(8);
-            let mask = !0xffu8.checked_shr(kept as u32).unwrap_or(0);
-            *byte = *byte & !mask | own & mask;
+        for bit in 0..=depth {
+            let (byte, mask) = (bit / 8, 0x80 >> (bit % 8));
+            let flipped = if bit < depth { 0 } else { mask };
+            point[byte] = point[byte] & !mask | (self.own.0[byte] & mask) ^ flipped;
         }
-        let (byte, bit) = (depth / 8, 0x80 >> (depth % 8));
-        point[byte] = point[byte] & !bit | !self.own.0[byte] & bit;
         NodeId(point)
     }
 
-    fn depth_of(&self, id: NodeId) -> usize {
-        self.own.distance(&id).shared_bits() as usize
+    fn index_of(&self, id: NodeId) -> usize {
+        let shared = self.own.distance(&id).shared_bits() as usize;
+        shared.min(self.buckets.len() - 1)
+    }
+
+    fn bucket(&self, id: NodeId) -> &Bucket {
+        &self.buckets[self.index_of(id)]
+    }
+
+    fn bucket_mut(&mut self, id: NodeId) -> &mut Bucket {
+        let index = self.index_of(id);
+        &mut self.buckets[index]
     }
 
     fn could_be_ours(&self, contact: Contact) -> bool {
@@ -300,13 +302,8 @@ impl Table {
     }
 
     fn has_place(&self, contact: Contact) -> bool {
-        let bucket = self.buckets.get(self.depth_of(contact.id));
-        bucket.is_some_and(|bucket| {
-            bucket
-                .entries()
-                .iter()
-                .any(|entry| entry.contact == contact)
-        })
+        let mut entries = self.bucket(contact.id).entries().iter();
+        entries.any(|entry| entry.contact == contact)
     }
 
     fn offer(&mut self, now: Instant, entry: Entry) {
@@ -314,15 +311,36 @@ impl Table {
         if id == self.own {
             return;
         }
+        while self.splits(&entry) {
+            self.split(now);
+        }
         self.ids.insert(addr, id);
         let mut gone = Vec::new();
-        self.bucket_mut(now, id).offer(now, entry, &mut gone);
+        self.bucket_mut(id).offer(now, entry, &mut gone);
         self.forget(&gone);
+    }
+
+    /// Whether the last bucket has to be split to make room for `newcomer`.
+    fn splits(&self, newcomer: &Entry) -> bool {
+        let index = self.index_of(newcomer.contact.id);
+        let bucket = &self.buckets[index];
+        let last = index + 1 == self.buckets.len() && index + 1 < NodeId::BITS as usize;
+        last && !bucket.bars(newcomer) && bucket.is_full_for(newcomer)
+    }
+
+    fn split(&mut self, now: Instant) {
+        let depth = self.buckets.len();
+        let two = [depth - 1, depth].map(|depth| Bucket::new(now, bucket::places(depth)));
+        let last = self.buckets.pop();
+        self.buckets.extend(two);
+        for entry in last.into_iter().flat_map(Bucket::into_entries) {
+            self.offer(now, entry);
+        }
     }
 
     fn remove(&mut self, now: Instant, id: NodeId) {
         let mut gone = Vec::new();
-        self.bucket_mut(now, id).remove(now, id, &mut gone);
+        self.bucket_mut(id).remove(now, id, &mut gone);
         self.forget(&gone);
     }
 
@@ -330,15 +348,6 @@ impl Table {
         for addr in gone {
             self.ids.remove(addr);
         }
-    }
-
-    /// The bucket of `id`, which must not be our own.
-    fn bucket_mut(&mut self, now: Instant, id: NodeId) -> &mut Bucket {
-        let depth = self.depth_of(id).min(NodeId::BITS as usize - 1);
-        for depth in self.buckets.len()..=(depth + 1).min(NodeId::BITS as usize - 1) {
-            self.buckets.push(Bucket::new(now, bucket::places(depth)));
-        }
-        &mut self.buckets[depth]
     }
 }
 

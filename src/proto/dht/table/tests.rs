@@ -54,6 +54,23 @@ fn table(now: Instant) -> Table {
     Table::new(now, OWN, 1)
 }
 
+/// A table that knows so many nodes close to us that all distances up to 30 bits have a bucket to themselves, without anybody
+/// at those.
+fn crowded(now: Instant) -> Table {
+    let mut table = table(now);
+    for tag in 40_000..40_129 {
+        answer(&mut table, now, local(30, tag));
+    }
+    assert!(table.buckets.len() > 31);
+    table
+}
+
+/// How many have a place and how many wait for one in a bucket.
+fn at(table: &Table, depth: usize) -> (usize, usize) {
+    let bucket = &table.buckets[depth];
+    (bucket.entries().len(), bucket.spares().len())
+}
+
 fn answer(table: &mut Table, now: Instant, contact: Contact) -> bool {
     table.on_answer(now, contact, Dialect::Krpc, RTT)
 }
@@ -65,15 +82,16 @@ fn minutes(n: u64) -> Duration {
 #[test]
 fn a_full_bucket_keeps_its_old_nodes_and_newcomers_wait() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..100 {
         let placed = answer(&mut table, now, local(6, tag));
         assert_eq!(placed, tag < K as u32);
     }
-    assert_eq!((table.len(), table.spares().count()), (K, 8));
+    assert_eq!(at(&table, 6), (K, 8));
     assert!(
-        table
+        table.buckets[6]
             .entries()
+            .iter()
             .all(|entry| entry.contact.addr.port() <= K as u16)
     );
     assert!(!table.wants(now, &local(6, 200)), "all are good");
@@ -128,7 +146,7 @@ fn queries_of_unknown_nodes_or_under_another_id_change_nothing() {
 #[test]
 fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..K as u32 + 1 {
         answer(&mut table, now, local(6, tag));
     }
@@ -136,11 +154,11 @@ fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
         table.on_timeout(now, local(6, 0).addr);
     }
     assert!(table.get(local(6, 0).addr).is_none());
-    assert_eq!((table.len(), table.spares().count()), (K, 0));
+    assert_eq!(at(&table, 6), (K, 0));
     for _ in 0..BAD_FAILURES {
         table.on_timeout(now, local(6, 1).addr);
     }
-    assert_eq!(table.len(), K, "nobody waits");
+    assert_eq!(at(&table, 6), (K, 0), "nobody waits");
     assert!(
         table
             .closest(id_at(6, 1), 8)
@@ -159,18 +177,18 @@ fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
 #[test]
 fn a_waiting_node_that_fails_loses_its_turn() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..K as u32 + 1 {
         answer(&mut table, now, local(6, tag));
     }
     table.on_timeout(now, local(6, 8).addr);
-    assert_eq!((table.len(), table.spares().count()), (K, 0));
+    assert_eq!(at(&table, 6), (K, 0));
 }
 
 #[test]
 fn faster_nodes_are_the_first_to_get_a_place_and_slow_ones_the_first_to_stop_waiting() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..K as u32 {
         answer(&mut table, now, local(6, tag));
     }
@@ -185,7 +203,7 @@ fn faster_nodes_are_the_first_to_get_a_place_and_slow_ones_the_first_to_stop_wai
     let fast = local(6, 16);
     table.on_answer(now, fast, Dialect::Krpc, Duration::from_millis(20));
     assert!(table.spares().any(|spare| spare.contact == fast));
-    assert_eq!(table.spares().count(), 8);
+    assert_eq!(at(&table, 6), (K, 8));
     let late = local(6, 17);
     table.on_answer(
         now + minutes(1),
@@ -248,7 +266,7 @@ fn an_id_that_somebody_has_is_not_taken_from_another_address() {
 #[test]
 fn one_network_has_one_node_in_a_bucket_and_local_ones_any_number() {
     let now = Instant::now();
-    let mut table = table(now);
+    let mut table = crowded(now);
     for tag in 0..200 {
         assert_eq!(answer(&mut table, now, stray(0, [8, 8, 8], tag)), tag == 0);
         assert!(!table.wants(now, &stray(0, [8, 8, 8], tag)));
@@ -257,7 +275,7 @@ fn one_network_has_one_node_in_a_bucket_and_local_ones_any_number() {
         answer(&mut table, now, stray(1, [8, 8, 8], 1)),
         "another bucket"
     );
-    assert_eq!((table.len(), table.spares().count()), (2, 0));
+    assert_eq!((at(&table, 0), at(&table, 1)), ((1, 0), (1, 0)));
     for tag in 0..100 {
         assert!(answer(&mut table, now, local(0, tag)));
     }
@@ -268,7 +286,7 @@ fn a_lawful_id_pushes_out_one_that_is_not_and_never_the_other_way() {
     let now = Instant::now();
     let good = lawful([9, 9, 9, 9], 1, 0x5a);
     let depth = OWN.distance(&good.id).shared_bits() as usize;
-    let mut table = table(now);
+    let mut table = crowded(now);
     for net in 0..places(depth) as u8 {
         assert!(answer(
             &mut table,
@@ -278,7 +296,7 @@ fn a_lawful_id_pushes_out_one_that_is_not_and_never_the_other_way() {
     }
     assert!(table.wants(now, &good));
     assert!(answer(&mut table, now, good));
-    assert_eq!((table.len(), table.spares().count()), (places(depth), 1));
+    assert_eq!(at(&table, depth), (places(depth), 1));
     let neighbour = stray(depth, [9, 9, 9], 3);
     assert!(!table.wants(now, &neighbour));
     assert!(!answer(&mut table, now, neighbour));
@@ -380,10 +398,13 @@ fn a_silent_node_is_pinged_again_with_growing_pauses_and_forgotten_in_the_end() 
 #[test]
 fn where_newcomers_wait_the_silent_are_pinged_first() {
     let start = Instant::now();
-    let mut table = table(start);
+    let mut table = crowded(start);
     answer(&mut table, start, local(0, 100));
     for tag in 0..K as u32 + 1 {
         answer(&mut table, start + minutes(1), local(6, tag));
+    }
+    for tag in 40_000..40_129 {
+        table.on_query(start + minutes(10), &local(30, tag), Dialect::Krpc);
     }
     let now = start + minutes(17);
     assert!(table.wants(now, &local(6, 50)), "some may have gone");
@@ -401,32 +422,18 @@ fn where_newcomers_wait_the_silent_are_pinged_first() {
 #[test]
 fn each_bucket_that_nobody_came_to_is_refreshed_within_its_range() {
     let start = Instant::now();
-    let own = NodeId([0xa5; 20]);
-    let mut table = Table::new(start, own, 7);
-    for depth in 0..4 {
-        let mut id = own;
-        id.0[0] ^= 0x80 >> depth;
-        answer(
-            &mut table,
-            start,
-            Contact {
-                id,
-                ..local(0, depth)
-            },
-        );
-    }
+    let mut table = crowded(start);
     assert_eq!(table.poll_refresh(start), None);
     let mut depths = Vec::new();
     let mut now = start + FRESH;
     while let Some(point) = table.poll_refresh(now) {
-        depths.push(own.distance(&point).shared_bits());
+        depths.push(OWN.distance(&point).shared_bits() as usize);
         now += REFRESH_SPACING;
     }
-    assert_eq!(
-        depths,
-        [0, 1, 2, 3, 4],
-        "and the one beyond, where our neighbours would be"
-    );
+    let last = table.buckets.len() - 1;
+    assert_eq!(depths.len(), last + 1);
+    assert_eq!(depths[..last], (0..last).collect::<Vec<_>>());
+    assert!(depths[last] >= last);
     assert_eq!(
         table.poll_refresh(start + FRESH * 2 - REFRESH_SPACING),
         None
@@ -434,18 +441,59 @@ fn each_bucket_that_nobody_came_to_is_refreshed_within_its_range() {
 }
 
 #[test]
-fn whoever_settles_next_to_us_does_not_make_us_look_at_every_distance() {
-    let start = Instant::now();
-    let mut table = table(start);
-    answer(&mut table, start, local(0, 0));
-    answer(&mut table, start, local(120, 1));
-    let mut now = start + FRESH;
-    let mut refreshes = 0;
-    while table.poll_refresh(now).is_some() {
-        refreshes += 1;
-        now += REFRESH_SPACING;
+fn whoever_makes_up_ids_close_to_ours_gets_no_more_places_than_far_from_us() {
+    let now = Instant::now();
+    let mut random = Random::new(21);
+    let own = NodeId(random.id());
+    let mut table = Table::new(now, own, 1);
+    let attack = |table: &mut Table| {
+        for depth in 0..160 {
+            let mut id = own;
+            id.0[depth / 8] ^= 0x80 >> (depth % 8);
+            let addr = SocketAddr::from(([66, 6, 6, depth as u8], 1));
+            answer(table, now, Contact { id, addr });
+        }
+    };
+    attack(&mut table);
+    assert_eq!(table.len(), 1);
+    for tag in 0..4_000u32 {
+        let ip = IpAddr::from([100, (tag >> 8) as u8, tag as u8, 7]);
+        let id = NodeId(random.id());
+        answer(
+            &mut table,
+            now,
+            Contact {
+                id,
+                addr: SocketAddr::new(ip, 1),
+            },
+        );
     }
-    assert_eq!(refreshes, 2);
+    attack(&mut table);
+    let closest = table.closest(own, K);
+    assert_eq!(closest.len(), K);
+    let hostile = closest
+        .iter()
+        .filter(|entry| entry.contact.addr.ip().to_string().starts_with("66."));
+    assert!(
+        hostile.count() <= 2,
+        "one in the last bucket, one in that before it"
+    );
+    check(&table);
+}
+
+#[test]
+fn a_small_network_fits_whole() {
+    let now = Instant::now();
+    let mut random = Random::new(2);
+    let mut table = table(now);
+    for tag in 0..128 {
+        let contact = Contact {
+            id: NodeId(random.id()),
+            ..local(0, tag)
+        };
+        assert!(answer(&mut table, now, contact));
+    }
+    assert_eq!((table.len(), table.buckets.len()), (128, 1));
 }
 
 #[test]
@@ -473,7 +521,7 @@ fn a_new_id_of_our_own_keeps_all_that_fit() {
         table.len(),
         before.len()
     );
-    check(&table, now);
+    check(&table);
 }
 
 #[test]
@@ -500,7 +548,7 @@ fn a_full_table_is_small() {
 }
 
 /// What holds of every table at any time.
-fn check(table: &Table, now: Instant) {
+fn check(table: &Table) {
     let mut seen = HashSet::new();
     for (depth, bucket) in table.buckets.iter().enumerate() {
         assert!(bucket.entries().len() <= places(depth));
@@ -509,7 +557,7 @@ fn check(table: &Table, now: Instant) {
         let mut networks = HashSet::new();
         for entry in &all {
             let Contact { id, addr } = entry.contact;
-            assert_eq!(table.depth_of(id), depth);
+            assert_eq!(table.index_of(id), depth);
             assert_eq!(table.ids.get(&addr), Some(&id));
             assert!(seen.insert(addr), "{addr} twice");
             if scope(addr.ip()) == Some(crate::proto::dht::scope::Scope::Global) {
@@ -599,7 +647,7 @@ proptest! {
                 }
                 Step::Own { id } => table.set_own(now, identity_of(id)),
             }
-            check(&table, now);
+            check(&table);
         }
     }
 
