@@ -64,9 +64,6 @@ pub(crate) struct Network {
     pub(crate) link: Link,
     pub(crate) datagrams: u64,
     pub(crate) random: Random,
-    /// What hosts without a node are sent: who listens there decides what comes back.
-    pub(crate) stray: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
-    pub(crate) keep_stray: bool,
     by_addr: HashMap<SocketAddr, usize>,
     queue: BinaryHeap<Reverse<(Instant, u64, What)>>,
     queued: u64,
@@ -84,8 +81,6 @@ impl Network {
             link,
             datagrams: 0,
             random: Random::new(seed),
-            stray: Vec::new(),
-            keep_stray: false,
             by_addr: HashMap::new(),
             queue: BinaryHeap::new(),
             queued: 0,
@@ -223,9 +218,6 @@ impl Network {
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let Some(&host) = self.by_addr.get(&to) else {
-            if self.keep_stray {
-                self.stray.push((from, to, bytes));
-            }
             return;
         };
         let now = self.now;

@@ -15,6 +15,8 @@ mod newcomers;
 mod recall;
 mod receive;
 mod round;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -144,6 +144,10 @@ impl Node {
         {
             return self.on_unexpected(now, &question);
         }
+        let mut reply = reply;
+        if let Some(family) = self.families.get(Version::of(from)) {
+            reply.nodes.retain(|named| !family.is_own(named));
+        }
         self.spread(&reply.nodes, from);
         self.conclude(now, contact, question, reply);
     }
