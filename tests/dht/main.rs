@@ -10,6 +10,7 @@
 mod datagrams;
 mod messages;
 mod mutants;
+mod node;
 mod round_trip;
 
 use seedbank::base::Random;

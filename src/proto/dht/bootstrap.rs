@@ -139,11 +139,6 @@ impl Bootstrap {
         first
     }
 
-    /// Whether the node knows its place.
-    pub(super) fn is_placed(&self) -> bool {
-        self.placed
-    }
-
     /// The closest nodes that the last lookup of the own id found, closest first.
     pub(super) fn neighbours(&self) -> &[NodeId] {
         &self.neighbours
@@ -218,10 +213,10 @@ mod tests {
         bootstrap.on_answer(start);
         assert_eq!(bootstrap.poll(start), Some(Step::LookUpSelf));
         bootstrap.on_neighbours(start, vec![NodeId([1; 20])]);
-        assert!(bootstrap.is_placed());
+        assert!(bootstrap.placed);
         let later = start + Duration::from_secs(1_000);
         bootstrap.on_dark(later);
-        assert!(!bootstrap.is_placed());
+        assert!(!bootstrap.placed);
         assert_eq!(bootstrap.poll(later), Some(Step::AskRouters));
     }
 }

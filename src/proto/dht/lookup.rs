@@ -399,3 +399,6 @@ fn nearest(target: NodeId, nodes: &[Contact]) -> Vec<Contact> {
     nodes.dedup();
     nodes
 }
+
+#[cfg(test)]
+mod tests;

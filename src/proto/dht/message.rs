@@ -24,6 +24,14 @@ impl Dialect {
         }
     }
 
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Krpc => Self::Json,
+            Self::Json => Self::Krpc,
+        }
+    }
+
     /// Its name in events.
     pub fn as_str(self) -> &'static str {
         match self {

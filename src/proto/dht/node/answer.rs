@@ -150,7 +150,8 @@ impl Node {
             let Some(family) = self.families.get(version).filter(|_| wanted) else {
                 continue;
             };
-            let count = if self.json_heard { SCAN } else { K + 1 };
+            let rare = dialect == Dialect::Json || self.json_needed;
+            let count = if rare { SCAN } else { K + 1 };
             let closest = family.table.closest(target, count).into_iter();
             let useful = closest.filter(|entry| {
                 entry.contact.addr != asker

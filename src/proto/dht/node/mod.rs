@@ -15,6 +15,8 @@ mod newcomers;
 mod recall;
 mod receive;
 mod round;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -155,8 +157,8 @@ pub struct Node {
     tokens: Tokens,
     announced: Announced,
     quota: Quota,
-    /// A node that speaks JSON has answered: then it is worth knowing who else does.
-    json_heard: bool,
+    /// There are nodes that speak nothing but JSON: then it is worth knowing who else does.
+    json_needed: bool,
     ready: bool,
     warm: usize,
     random: Random,
@@ -197,7 +199,7 @@ impl Node {
             tokens: Tokens::new(now, random.next()),
             announced: Announced::new(random.next()),
             quota: Quota::new(now, random.next()),
-            json_heard: false,
+            json_needed: false,
             ready: false,
             warm: 0,
             random,

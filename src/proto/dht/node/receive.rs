@@ -9,7 +9,7 @@ use super::super::transactions::{Overdue, Question};
 use super::ask::Purpose;
 use super::family::Version;
 use super::{Direction, Node, plain};
-use crate::base::limits::DATAGRAM_MAX;
+use crate::base::limits::{DATAGRAM_MAX, NEWCOMERS_MAX};
 
 /// Longest datagram that is looked at, in bytes: some nodes send more than [`DATAGRAM_MAX`].
 const READ_MAX: usize = 4 * DATAGRAM_MAX;
@@ -144,6 +144,10 @@ impl Node {
         {
             return self.on_unexpected(now, &question);
         }
+        let mut reply = reply;
+        if let Some(family) = self.families.get(Version::of(from)) {
+            reply.nodes.retain(|named| !family.is_own(named));
+        }
         self.spread(&reply.nodes, from);
         self.conclude(now, contact, question, reply);
     }
@@ -241,10 +245,11 @@ impl Node {
         let Some(family) = self.families.get_mut(Version::of(question.to)) else {
             return;
         };
-        family.recall.on_failure(question.to);
-        if !matches!(question.purpose, Purpose::Dialect) {
-            family.table.on_timeout(now, question.to);
+        if matches!(question.purpose, Purpose::Dialect) {
+            return self.on_one_dialect(question);
         }
+        family.recall.on_failure(question.to);
+        family.table.on_timeout(now, question.to);
         if !family.is_connected() {
             family.bootstrap.on_dark(now);
         }
@@ -265,17 +270,34 @@ impl Node {
         }
     }
 
-    /// Where the JSON dialect is in use, it is worth knowing who speaks both.
+    /// A node that answers in JSON is asked whether it speaks the other dialect too, which most do. If it does not, others
+    /// that we know are asked whether they speak JSON, so that we can tell it of them.
     fn note_dialect(&mut self, contact: Contact, dialect: Dialect, fresh: bool) {
-        self.json_heard |= dialect == Dialect::Json;
         let family = self.families.get(Version::of(contact.addr));
         let placed = family.is_some_and(|family| family.table.get(contact.addr).is_some());
-        if fresh && placed && self.json_heard {
-            let other = match dialect {
-                Dialect::Krpc => Dialect::Json,
-                Dialect::Json => Dialect::Krpc,
-            };
-            self.newcomers.add_known(contact, other);
+        if fresh && placed && (dialect == Dialect::Json || self.json_needed) {
+            self.newcomers.add_known(contact, dialect.other());
+        }
+    }
+
+    /// A node of one dialect does not speak the other.
+    fn on_one_dialect(&mut self, question: &Question<Purpose>) {
+        let Some(family) = self.families.get(Version::of(question.to)) else {
+            return;
+        };
+        let there = family
+            .table
+            .get(question.to)
+            .is_some_and(|entry| entry.failures == 0);
+        if question.dialect == Dialect::Krpc && there && !self.json_needed {
+            self.json_needed = true;
+            let others = family.table.closest(family.table.own(), NEWCOMERS_MAX);
+            for entry in others
+                .iter()
+                .filter(|e| !e.dialects.contains(Dialect::Json))
+            {
+                self.newcomers.add_known(entry.contact, Dialect::Json);
+            }
         }
     }
 }
