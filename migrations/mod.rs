@@ -6,13 +6,23 @@
 
 #[path = "0001_initial.rs"]
 mod initial;
+#[path = "0002_node_addresses.rs"]
+mod node_addresses;
 
 use super::Step;
 
 /// Every step, oldest first.
-pub(super) const ALL: &[Step] = &[Step {
-    from: 0,
-    to: 1,
-    name: "initial",
-    run: initial::run,
-}];
+pub(super) const ALL: &[Step] = &[
+    Step {
+        from: 0,
+        to: 1,
+        name: "initial",
+        run: initial::run,
+    },
+    Step {
+        from: 1,
+        to: 2,
+        name: "node addresses",
+        run: node_addresses::run,
+    },
+];

@@ -1,8 +1,8 @@
 //! seedbank: a BitTorrent client that remembers.
 //!
 //! A piece called *durable* survives a power cut, and nothing durable is ever hashed or fetched again. Pieces go to memory-mapped
-//! or positioned output files; a database keeps which of them are durable, what the files looked like then, and who the
-//! peers are. This library is the whole client; the binary adds the command line.
+//! or positioned output files; a database keeps which of them are durable, what the files looked like then, who the
+//! peers are, and the DHT's routing table. This library is the whole client; the binary adds the command line.
 //!
 //! # Using it
 //! An [`Engine`](engine::Engine) runs any number of torrents. Here one shares a file and another fetches it:
@@ -71,7 +71,7 @@
 //! |---|---|---|
 //! | [`base`] | values: ids, geometry, bitfields, rates, and every limit with its reason | nothing |
 //! | [`format`](mod@format) | bytes ↔ values: bencode, `.torrent` and `.bit`, magnet links, safe paths | nothing |
-//! | [`proto`] | protocols as state machines: the peer wire, metadata from peers, HTTP trackers | nothing: bytes and time are arguments |
+//! | [`proto`] | protocols as state machines: the peer wire, metadata from peers, the DHT, HTTP trackers | nothing: bytes and time are arguments |
 //! | [`swarm`] | decisions for one torrent: what to ask of whom, whom to serve, whom to ban; before that, whose metadata to believe | nothing |
 //! | [`net`] · [`disk`] · [`store`] | effects: sockets · payload files · the state folder. They never name each other | the world |
 //! | [`engine`] | ownership: tasks, lifetimes, the public API | those three, through their handles |
@@ -85,7 +85,7 @@
 //! - Whatever comes from the network or the disk is bounded before it allocates; the bounds stand in [`base::limits`].
 //! - A torrent is owned by one task, by value. There is no lock on the data path, and the task never waits for a disk or a peer.
 //!
-//! # Four journeys
+//! # Five journeys
 //! 1. **A received block.** [`net::peer`] reads; [`proto::wire::Session`] bounds the message, checks that the block was granted and
 //!    copies it into the run it belongs to. A whole run goes to the torrent's task, which asks [`swarm::Swarm::on_run`]: as a rule
 //!    it is a whole piece, hashed while it is in cache and written only if it is good ([`disk::Payload::check_and_write`]), noted
@@ -95,9 +95,15 @@
 //!    ([`net::peer::BlockSource`]) and writes them with their headers. The torrent's task hears afterwards.
 //! 3. **A liar.** A piece whose hash fails leaves BLAKE3 digests of its blocks and their senders behind; when the good copy is
 //!    there, those whose blocks differ are banned ([`swarm::Action::Banned`]), and nobody else.
-//! 4. **A restart.** The state folder is locked and opened ([`store::Store::open`]: migrated if older, refused if newer, rebuilt from the
+//! 4. **A DHT lookup.** A torrent that is not private has a search at the node ([`proto::dht::node::Node::search`]), which one task
+//!    owns together with the socket ([`net::udp::Udp`]). A [`proto::dht::lookup::Lookup`] walks towards the info-hash, three nodes
+//!    at a time, and knows no messages; a dialect ([`proto::dht::krpc`], [`proto::dht::json`]) writes them down. A reply counts if
+//!    its transaction, its address and its id are those that were asked. Peers go to the torrent's address book; contacts
+//!    that answered go to the table ([`proto::dht::table::Table`]), which is saved in batches ([`store::Store::put_nodes`]).
+//! 5. **A restart.** The state folder is locked and opened ([`store::Store::open`]: migrated if older, refused if newer, rebuilt from the
 //!    catalog if broken). For each torrent the files are compared with what they were at the last commit: unchanged ones are
 //!    trusted without reading a byte, changed ones are hashed, missing ones are reported as missing and never made anew unasked.
+//!    The saved table is asked first of all, best contacts first, and in parallel.
 
 pub mod base;
 pub mod disk;

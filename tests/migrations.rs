@@ -7,12 +7,13 @@
     reason = "a test that cannot go on says so by its panic"
 )]
 
+use std::fs;
 use std::future::Future;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use seedbank::base::{FileIdentity, InfoHash};
-use seedbank::store::{History, KnownNode, KnownPeer, Note, Store, Totals};
+use seedbank::store::{History, Identity, KnownNode, KnownPeer, Note, Store, Totals, check};
 
 const IH: InfoHash = InfoHash([0x11; 20]);
 const DONE: InfoHash = InfoHash([0x22; 20]);
@@ -84,11 +85,7 @@ const NOTES_1: &str = "010000000000000700000000000000002d9335a984700231020000000
 
 fn write_version_1(state: &Path) {
     let database = sled::open(state.join("db")).unwrap();
-    for (key, value) in VERSION_1 {
-        let key = HEXLOWER.decode(key.as_bytes()).unwrap();
-        let value = HEXLOWER.decode(value.as_bytes()).unwrap();
-        database.insert(key, value).unwrap();
-    }
+    insert(&database, VERSION_1);
     database.flush().unwrap();
     std::fs::create_dir(state.join("notes")).unwrap();
     let notes = HEXLOWER.decode(NOTES_1.as_bytes()).unwrap();
@@ -102,62 +99,279 @@ fn block_on<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
+/// Keys and values of version 2 in place of those of version 1 with DHT nodes in them: a node has two addresses, and we had
+/// two ids.
+const VERSION_2: &[(&str, &str)] = &[
+    (
+        "642f33333333333333333333333333333333333333330a0000021ae2",
+        "6403000000006553f1010000002d019a78d4ea5b4ab139",
+    ),
+    (
+        "642f333333333333333333333333333333333333333320010db80000000000000000000000021ae3",
+        "6403000000006553f1020000002d006b4e4146ed03ea96",
+    ),
+    (
+        "692f",
+        "69444444444444444444444444444444444444444400000000000000000a7725fb46755aba",
+    ),
+    (
+        "692fc6336403",
+        "695555555555555555555555555555555555555555000000006553f10325fdac3b8f60f6c0",
+    ),
+    (
+        "692f20010db8000000000000000000000003",
+        "695555555555555555555555555555555555555555000000006553f1048fe99e9ef475214b",
+    ),
+    ("6d2f76657273696f6e", "6d000000022fdb76107b015dae"),
+];
+
+/// Keys of version 1 that version 2 does not have.
+const GONE_IN_2: &[&str] = &["m/node", "d/33333333333333333333"];
+
+fn write_version_2(state: &Path) {
+    write_version_1(state);
+    let database = sled::open(state.join("db")).unwrap();
+    for key in GONE_IN_2 {
+        assert!(database.remove(key).unwrap().is_some());
+    }
+    insert(&database, VERSION_2);
+    database.flush().unwrap();
+}
+
+fn insert(database: &sled::Db, rows: &[(&str, &str)]) {
+    for (key, value) in rows {
+        let key = HEXLOWER.decode(key.as_bytes()).unwrap();
+        let value = HEXLOWER.decode(value.as_bytes()).unwrap();
+        database.insert(key, value).unwrap();
+    }
+}
+
+/// What every version's rows say of the torrents.
+async fn hold_torrents(store: &Store) {
+    let record = store.load(IH, 5_000, 21).await.unwrap().unwrap();
+    let durable: Vec<_> = record.durable.iter().collect();
+    assert_eq!(durable, [0, 4_095, 4_096, 4_999]);
+    assert!(!record.finished && !record.clean);
+    let identity = FileIdentity {
+        device: 1,
+        inode: 2,
+        size: 3,
+        mtime_ns: -4,
+    };
+    let known: Vec<_> = record.identities.iter().flatten().collect();
+    assert_eq!(known, [&identity, &identity]);
+    assert_eq!(record.identities[0], Some(identity));
+    assert_eq!(record.identities[20], Some(identity));
+    assert_eq!(record.partial, [(8, 1..3), (8, 5..6)]);
+    let blocks = Note::Blocks {
+        piece: 9,
+        blocks: 2..4,
+    };
+    assert_eq!(record.notes, [Note::Verified(7), blocks]);
+    let totals = Totals {
+        downloaded: 10,
+        uploaded: 20,
+    };
+    assert_eq!(record.totals, totals);
+
+    let done = store.load(DONE, 3, 1).await.unwrap().unwrap();
+    assert!(done.finished && done.clean && done.durable.is_full());
+
+    let peers = ["10.0.0.1:6881", "[2001:db8::1]:51413"].map(|addr| KnownPeer {
+        addr: addr.parse().unwrap(),
+        last_seen: 1_700_000_000,
+        failures: 2,
+    });
+    assert_eq!(store.peers(IH).await, peers);
+}
+
+/// The node of version 1.
+fn node() -> KnownNode {
+    KnownNode {
+        id: [0x33; 20],
+        addr: "10.0.0.2:6882".parse().unwrap(),
+        dialects: 3,
+        last_answer: 1_700_000_001,
+        round_trip_ms: 45,
+        failures: 1,
+    }
+}
+
+/// Our id of version 1, as version 2 has it.
+fn own() -> Identity {
+    Identity {
+        external: None,
+        id: [0x44; 20],
+        last_used: 0,
+    }
+}
+
+/// Opens the state folder, and holds everything in it against what version 1 wrote.
+async fn hold_version_1(state: &Path) -> History {
+    let opened = Store::open(state.to_owned()).await.unwrap();
+    let store = opened.store;
+    hold_torrents(&store).await;
+    let saved = store.nodes().await;
+    assert_eq!(saved.identities, [own()]);
+    assert_eq!(saved.nodes, [node()]);
+    store.close().await.unwrap();
+    opened.history
+}
+
 #[test]
 fn everything_that_version_1_wrote_is_read() {
     let state = tempfile::tempdir().unwrap();
     write_version_1(state.path());
     block_on(async {
+        let history = hold_version_1(state.path()).await;
+        assert_eq!(history, History::Migrated { from: 1 });
+        let history = hold_version_1(state.path()).await;
+        assert_eq!(history, History::Current);
+    });
+}
+
+#[test]
+fn everything_that_version_2_wrote_is_read() {
+    let state = tempfile::tempdir().unwrap();
+    write_version_2(state.path());
+    block_on(async {
         let opened = Store::open(state.path().to_owned()).await.unwrap();
         assert_eq!(opened.history, History::Current);
-        let store = opened.store;
-        let record = store.load(IH, 5_000, 21).await.unwrap().unwrap();
-        let durable: Vec<_> = record.durable.iter().collect();
-        assert_eq!(durable, [0, 4_095, 4_096, 4_999]);
-        assert!(!record.finished && !record.clean);
-        let identity = FileIdentity {
-            device: 1,
-            inode: 2,
-            size: 3,
-            mtime_ns: -4,
+        hold_torrents(&opened.store).await;
+        let v6 = KnownNode {
+            addr: "[2001:db8::2]:6883".parse().unwrap(),
+            last_answer: 1_700_000_002,
+            failures: 0,
+            ..node()
         };
-        let known: Vec<_> = record.identities.iter().flatten().collect();
-        assert_eq!(known, [&identity, &identity]);
-        assert_eq!(record.identities[0], Some(identity));
-        assert_eq!(record.identities[20], Some(identity));
-        assert_eq!(record.partial, [(8, 1..3), (8, 5..6)]);
-        let blocks = Note::Blocks {
-            piece: 9,
-            blocks: 2..4,
+        let external = |ip: &str, last_used| Identity {
+            external: Some(ip.parse().unwrap()),
+            id: [0x55; 20],
+            last_used,
         };
-        assert_eq!(record.notes, [Note::Verified(7), blocks]);
-        let totals = Totals {
-            downloaded: 10,
-            uploaded: 20,
-        };
-        assert_eq!(record.totals, totals);
-
-        let done = store.load(DONE, 3, 1).await.unwrap().unwrap();
-        assert!(done.finished && done.clean && done.durable.is_full());
-
-        let peers = ["10.0.0.1:6881", "[2001:db8::1]:51413"].map(|addr| KnownPeer {
-            addr: addr.parse().unwrap(),
-            last_seen: 1_700_000_000,
-            failures: 2,
-        });
-        assert_eq!(store.peers(IH).await, peers);
-        let node = KnownNode {
-            id: [0x33; 20],
-            addr: "10.0.0.2:6882".parse().unwrap(),
-            dialects: 3,
-            last_answer: 1_700_000_001,
-            round_trip_ms: 45,
-            failures: 1,
-        };
-        let saved = store.nodes().await;
-        assert_eq!(saved.own, Some([0x44; 20]));
-        assert_eq!(saved.nodes, [node]);
-        store.close().await.unwrap();
+        let saved = opened.store.nodes().await;
+        assert_eq!(saved.nodes, [v6, node()]);
+        let ids = [
+            external("2001:db8::3", 1_700_000_004),
+            external("198.51.100.3", 1_700_000_003),
+            own(),
+        ];
+        assert_eq!(saved.identities, ids);
+        opened.store.close().await.unwrap();
     });
+}
+
+#[test]
+fn damaged_nodes_of_version_1_are_dropped_and_the_rest_is_migrated() {
+    let state = tempfile::tempdir().unwrap();
+    write_version_1(state.path());
+    let database = sled::open(state.path().join("db")).unwrap();
+    let sound = database.get("d/33333333333333333333").unwrap().unwrap();
+    for (key, value) in [
+        ("d/", b"".as_slice()),
+        ("d/short", &sound),
+        ("d/sound but elsewhere!", &sound),
+        ("d/noise, noise, noise!", &[b'd'; 300]),
+        ("m/node of nobody", b"m"),
+    ] {
+        database.insert(key, value).unwrap();
+    }
+    database.flush().unwrap();
+    drop(database);
+    block_on(async {
+        let history = hold_version_1(state.path()).await;
+        assert_eq!(history, History::Migrated { from: 1 });
+    });
+    let report = check(state.path()).unwrap();
+    assert_eq!(report.problems, [""; 0]);
+    assert_eq!(report.passed_over, [""; 0]);
+    assert_eq!(report.rows, VERSION_1.len());
+}
+
+#[test]
+fn every_truncation_and_flipped_bit_of_the_node_and_the_id_of_version_1_costs_them_alone() {
+    for key in ["m/node", "d/33333333333333333333"] {
+        let state = tempfile::tempdir().unwrap();
+        write_version_1(state.path());
+        let sound = {
+            let database = sled::open(state.path().join("db")).unwrap();
+            database.get(key).unwrap().unwrap().to_vec()
+        };
+        let cuts = (0..sound.len()).map(|len| sound[..len].to_vec());
+        let flips = (0..sound.len() * 8).map(|bit| {
+            let mut flipped = sound.clone();
+            flipped[bit / 8] ^= 0x80 >> (bit % 8);
+            flipped
+        });
+        for damaged in cuts.chain(flips) {
+            let state = tempfile::tempdir().unwrap();
+            write_version_1(state.path());
+            let database = sled::open(state.path().join("db")).unwrap();
+            database.insert(key, damaged).unwrap();
+            database.flush().unwrap();
+            drop(database);
+            block_on(async {
+                let opened = Store::open(state.path().to_owned()).await.unwrap();
+                assert_eq!(opened.history, History::Migrated { from: 1 });
+                hold_torrents(&opened.store).await;
+                let saved = opened.store.nodes().await;
+                let is_id = key == "m/node";
+                assert_eq!(saved.nodes.is_empty(), !is_id);
+                assert_eq!(saved.identities.is_empty(), is_id);
+                opened.store.close().await.unwrap();
+            });
+        }
+    }
+}
+
+/// The migration is one append to the log of the database: whatever part of it a crash left there, the next start ends with
+/// everything.
+#[test]
+fn a_migration_that_was_interrupted_anywhere_goes_on() {
+    let before = tempfile::tempdir().unwrap();
+    write_version_1(before.path());
+    // What the database does at any start is not what is interrupted here.
+    drop(sled::open(before.path().join("db")).unwrap());
+    let after = tempfile::tempdir().unwrap();
+    copy(before.path(), after.path());
+    assert_eq!(
+        block_on(hold_version_1(after.path())),
+        History::Migrated { from: 1 }
+    );
+    let [mut old, new] = [&before, &after].map(|state| fs::read(state.path().join(LOG)).unwrap());
+    old.resize(new.len().max(old.len()), 0);
+    let differs = |at: &usize| old.get(*at) != new.get(*at);
+    let first = (0..new.len()).find(differs).unwrap();
+    let last = (0..new.len()).rfind(differs).unwrap() + 1;
+    let mut seen = [0, 0];
+    for cut in (first..last).step_by(5).chain([last]) {
+        let state = tempfile::tempdir().unwrap();
+        copy(before.path(), state.path());
+        let torn = [&new[..cut], &old[cut..]].concat();
+        fs::write(state.path().join(LOG), torn).unwrap();
+        match block_on(hold_version_1(state.path())) {
+            History::Migrated { from: 1 } => seen[0] += 1,
+            History::Current => seen[1] += 1,
+            other => panic!("cut at {cut}: {other:?}"),
+        }
+    }
+    assert!(seen[0] > 10 && seen[1] > 0, "{seen:?}");
+}
+
+/// The log of the database within the state folder.
+const LOG: &str = "db/db";
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let there = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &there);
+        } else {
+            fs::copy(&path, &there).unwrap();
+        }
+    }
 }
 
 #[test]

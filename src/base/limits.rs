@@ -100,6 +100,74 @@ pub const DATAGRAM_MAX: usize = 1_400;
 pub const TRANSACTION_MAX: usize = 32;
 /// Longest token that is kept and handed back, in bytes: clients in use have 4 to 20.
 pub const TOKEN_MAX: usize = 64;
+/// Largest KRPC datagram that is read, in bytes: some nodes answer with more than [`DATAGRAM_MAX`], none with this much.
+pub const KRPC_MAX: usize = 4_096;
+/// Contacts of one address family that a reply of ours carries: the k of BEP 5.
+pub const NODES_WRITTEN_MAX: usize = 8;
+/// Contacts of one address family that are taken from a reply: some clients send 16.
+pub const NODES_READ_MAX: usize = 16;
+/// Peers taken from one reply or written into one: about what a datagram holds.
+pub const DHT_PEERS_MAX: usize = 100;
+/// Info-hashes of one sample (BEP 51), read or written: as many as leave room for contacts.
+pub const SAMPLES_MAX: usize = 20;
+/// Longest text of a KRPC error, in bytes of the datagram.
+pub const DHT_TEXT_MAX: usize = 200;
+
+/// Bytes that are read of a datagram: one more than the longest that is understood, so that a longer one shows.
+pub const DATAGRAM_READ_MAX: usize = KRPC_MAX + 1;
+/// Nodes taken from one list of names, as in a metainfo: real ones name three to ten.
+pub const HOSTS_MAX: usize = 20;
+/// Names of nodes that are looked up at once.
+pub const NAMES_AT_ONCE: usize = 32;
+/// Addresses taken of one name: routers have one or two of each family.
+pub const NODES_PER_NAME: usize = 8;
+
+// --- dht: what a node may have under way ------------------------------------------------------
+
+/// Questions that wait for an answer: lookups of [`SEARCHES_AT_ONCE`] torrents and checks of the table take a few hundred.
+pub const DHT_TRANSACTIONS_MAX: usize = 2_048;
+/// Candidates that one lookup remembers: it asks far fewer, the others are replaced by closer ones.
+pub const LOOKUP_CANDIDATES_MAX: usize = 128;
+/// Nodes that one lookup asks before it ends with what it has: five times what it takes in a network of millions.
+pub const LOOKUP_QUERIES_MAX: usize = 100;
+/// Torrents whose peers are looked for at once; others wait their turn.
+pub const SEARCHES_AT_ONCE: usize = 16;
+/// Peers that one round of a search tells of: more than anybody can dial until the next.
+pub const PEERS_PER_ROUND_MAX: usize = 2_000;
+/// Unknown nodes that asked us something and wait for a ping.
+pub const NEWCOMERS_MAX: usize = 64;
+/// Bootstrap addresses that are kept: real lists have 4 to 10.
+pub const ROUTERS_MAX: usize = 64;
+/// Who told us our own address, counted once per network.
+pub const VOTES_MAX: usize = 32;
+/// Identities of earlier runs, one per external address: of the networks that one machine moves between.
+pub const IDENTITIES_MAX: usize = 16;
+/// Contacts that wait for a place in one bucket of the routing table: as many as a full lookup of its range brings.
+pub const SPARES_PER_BUCKET: usize = 8;
+/// Addresses remembered for having changed their node id; beyond it the oldest are forgotten.
+pub const SHUNNED_MAX: usize = 256;
+/// Torrents whose announcers a DHT node remembers: several times what falls to one node of the mainline DHT.
+pub const ANNOUNCED_TORRENTS_MAX: usize = 2_000;
+/// Announcers remembered for one torrent: a reply holds fewer than 200, and beyond 500 a random choice gets no better.
+pub const ANNOUNCED_PER_TORRENT_MAX: usize = 500;
+/// Announcers remembered over all torrents: at some 250 bytes each, 5 MB.
+pub const ANNOUNCED_MAX: usize = 20_000;
+/// Announces of one host: a seeder of 10,000 torrents has fewer than this fall to any one node of the mainline DHT. Half a
+/// percent of [`ANNOUNCED_MAX`], so that nobody pushes out others.
+pub const ANNOUNCED_PER_SOURCE_MAX: usize = 100;
+/// Peers at one address of the internet that may announce one torrent: a few behind one router.
+pub const ANNOUNCED_PER_ADDRESS_MAX: usize = 4;
+/// Datagrams answered for one source, a second in the long run: a busy lookup asks one node once or twice.
+pub const QUOTA_SOURCE_RATE: u32 = 20;
+/// Datagrams answered for one source at once, after some silence.
+pub const QUOTA_SOURCE_BURST: u32 = 100;
+/// Datagrams answered for all strangers together, a second; as many again for good contacts. A busy node of the mainline DHT
+/// gets some hundred.
+pub const QUOTA_RATE: u32 = 2_000;
+/// Datagrams answered for all strangers together at once, after some silence; as many again for good contacts.
+pub const QUOTA_BURST: u32 = 4_000;
+/// Counters that sources share by chance, at 8 bytes each. Every source has two, so that a flooder silences one in 16 million.
+pub const QUOTA_COUNTERS: usize = 4_096;
 
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 
@@ -172,6 +240,8 @@ pub const STORE_CACHE: u64 = 32 << 20;
 pub const STORED_PEERS_MAX: usize = 200;
 /// DHT nodes remembered in the database: more than a full routing table holds.
 pub const STORED_NODES_MAX: usize = 2_000;
+/// Ids of our own remembered in the database, one for each address that we were seen at.
+pub const STORED_IDENTITIES_MAX: usize = 8;
 /// Jobs that wait for the thread of the store: each torrent has one commit and a few notes under way at most.
 pub const STORE_QUEUE: usize = 256;
 /// Time after which a database that does not open counts as broken. A sound one opens in milliseconds.

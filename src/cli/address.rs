@@ -1,10 +1,16 @@
 //! The `ADDR` of the command line: `:6881`, `host:port` or `[v6]:port`. Parsed without a look-up; resolved when it is used.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
+use std::sync::OnceLock;
+
+use seedbank::format::host::{self, HostPort};
 
 use super::exit::{Exit, Failure};
+
+/// Names looked up of those that a magnet link gives for its peers; the others are passed over.
+const NAMES_MAX: usize = 16;
 
 /// An address as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,13 +31,13 @@ impl Address {
         self.port
     }
 
-    /// Where to listen: without a host, on every interface.
+    /// Where to listen: without a host, on every interface, for IPv6 too where this machine has that.
     ///
     /// # Errors
     /// If the host has no address.
     pub(crate) fn listen(&self) -> Result<SocketAddr, Failure> {
         let Some(host) = &self.host else {
-            return Ok((Ipv4Addr::UNSPECIFIED, self.port).into());
+            return Ok(SocketAddr::new(everywhere(), self.port));
         };
         let addresses = resolve(host, self.port)?;
         addresses.first().copied().ok_or_else(|| unknown(host))
@@ -42,14 +48,28 @@ impl Address {
     /// # Errors
     /// If the port is 0 or the host has no address.
     pub(crate) fn call(&self) -> Result<Vec<SocketAddr>, Failure> {
-        if self.port == 0 {
-            return Err(Failure::new(Exit::Usage, "port 0 cannot be called")
-                .hint("give the port that the peer listens on"));
-        }
+        self.check_port()?;
         match &self.host {
             None => Ok(vec![(Ipv4Addr::LOCALHOST, self.port).into()]),
             Some(host) => resolve(host, self.port),
         }
+    }
+
+    /// Whom to call, its name not looked up yet; this machine if there is no host.
+    ///
+    /// # Errors
+    /// If the port is 0.
+    pub(crate) fn unresolved(&self) -> Result<HostPort, Failure> {
+        self.check_port()?;
+        Ok(self.clone().into_parts())
+    }
+
+    fn check_port(&self) -> Result<(), Failure> {
+        if self.port > 0 {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Usage, "port 0 cannot be called")
+            .hint("give the port that the other side listens on"))
     }
 
     /// The host and port as a torrent's `nodes` have them, this machine if there is no host.
@@ -57,6 +77,33 @@ impl Address {
         let host = self.host.unwrap_or_else(|| "127.0.0.1".to_owned());
         (host, self.port)
     }
+}
+
+/// The address that stands for every interface.
+pub(crate) fn everywhere() -> IpAddr {
+    static FOUND: OnceLock<IpAddr> = OnceLock::new();
+    // A system without IPv6 refuses the socket.
+    *FOUND.get_or_init(|| match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    })
+}
+
+/// The addresses of peers that a magnet link names, and a complaint for each that has none. Looking names up takes its time.
+pub(crate) fn resolve_all(peers: &[HostPort]) -> (Vec<SocketAddr>, Vec<String>) {
+    let (mut found, mut complaints, mut names) = (Vec::new(), Vec::new(), 0);
+    for (host, port) in peers {
+        names += usize::from(host.parse::<IpAddr>().is_err());
+        if names > NAMES_MAX {
+            complaints.push(format!("only {NAMES_MAX} names of peers are looked up"));
+            break;
+        }
+        match resolve(host, *port) {
+            Ok(addresses) => found.extend(addresses),
+            Err(_) => complaints.push(format!("{}: no such host", host::format(host, *port))),
+        }
+    }
+    (found, complaints)
 }
 
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
@@ -148,7 +195,10 @@ mod tests {
 
     #[test]
     fn an_address_without_a_host_listens_everywhere_and_calls_this_machine() {
-        assert_eq!(listen(":6881"), "0.0.0.0:6881".parse().unwrap());
+        assert_eq!(listen(":6881"), SocketAddr::new(everywhere(), 6881));
+        assert!(everywhere().is_unspecified());
+        let unresolved = ":6881".parse::<Address>().unwrap().unresolved();
+        assert_eq!(unresolved.unwrap(), ("127.0.0.1".to_owned(), 6881));
         let called = ":6881".parse::<Address>().unwrap().call().unwrap();
         assert_eq!(called, ["127.0.0.1:6881".parse().unwrap()]);
     }
@@ -190,6 +240,20 @@ mod tests {
         let address: Address = ":0".parse().unwrap();
         assert_eq!(address.listen().unwrap().port(), 0);
         assert_eq!(address.call().unwrap_err().exit, Exit::Usage);
+        assert_eq!(address.unresolved().unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn peers_without_an_address_are_complained_of_and_the_others_found() {
+        let peers = ["127.0.0.1:1", "no-such-host.invalid:2", "[::1]:3"];
+        let peers: Vec<HostPort> = peers.iter().filter_map(|text| host::parse(text)).collect();
+        let (found, complaints) = resolve_all(&peers);
+        let wanted: Vec<SocketAddr> = ["127.0.0.1:1", "[::1]:3"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        assert_eq!(found, wanted);
+        assert_eq!(complaints, ["no-such-host.invalid:2: no such host"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The command line as clap reads it: every subcommand, flag and environment variable.
 
+mod network;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,6 +12,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use seedbank::base::InfoHash;
 use seedbank::engine::IoMode;
 
+pub(crate) use network::{FetchArgs, NetworkArgs, Seconds, StateFlag};
+
 use super::address::{AddressList, Listen};
 use super::rate::{Bytes, Rate};
 use super::source::Source;
@@ -18,7 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   seedbank demo                                   see a whole swarm work, with a kill and a resume
   seedbank seed ~/Movies/film.mp4                 share a file; writes film.mp4.bit beside it
-  seedbank get film.mp4.bit --dest ~/Downloads --peer 192.0.2.7:6881
+  seedbank get film.mp4.bit --dest ~/Downloads
+  seedbank get 'magnet:?xt=urn:btih:...'          fetch a torrent of which only the link is known
   seedbank get https://example.org/distro.torrent --keep 600
   seedbank verify distro.torrent ~/Downloads
 
@@ -47,15 +52,22 @@ impl Cli {
     /// # Errors
     /// What clap has to say about it, a request for help included.
     pub(crate) fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&tidy(Self::command()).try_get_matches_from(args)?)
+        Self::from_arg_matches(&Self::tidied().try_get_matches_from(args)?)
+    }
+
+    /// What derives, with what no attribute can say.
+    fn tidied() -> clap::Command {
+        // The flags of `dht` are those of `dht lookup` too, before or after that word.
+        let everywhere = |dht: clap::Command| dht.mut_args(|arg| arg.global(true));
+        quiet(Self::command().mut_subcommand("dht", everywhere))
     }
 }
 
 /// The help says once that every flag has a variable, not with every flag.
-fn tidy(command: clap::Command) -> clap::Command {
+fn quiet(command: clap::Command) -> clap::Command {
     command
         .mut_args(|arg| arg.hide_env(true))
-        .mut_subcommands(tidy)
+        .mut_subcommands(quiet)
 }
 
 /// What to do.
@@ -67,11 +79,11 @@ pub(crate) enum Command {
     Seed(SeedArgs),
     /// Write a .bit and a .torrent for a file or folder
     Create(CreateArgs),
-    /// Print what a .bit or .torrent says
+    /// Print what a .bit, .torrent or magnet link stands for
     Show(ShowArgs),
     /// Print the magnet link of a .bit or .torrent
     Magnet(MagnetArgs),
-    /// Hash files on disk against a .bit or .torrent; changes nothing
+    /// Hash files on disk against their metainfo; changes nothing
     Verify(VerifyArgs),
     /// Look after the state folder
     State(StateArgs),
@@ -105,15 +117,6 @@ pub(crate) enum LogStyle {
     Json,
 }
 
-/// Where the state is kept.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "State")]
-pub(crate) struct StateFlag {
-    /// State folder [default: $XDG_STATE_HOME/seedbank/node-<DHT port>, or default]
-    #[arg(long, env = "SEEDBANK_STATE", value_name = "DIR")]
-    pub(crate) state: Option<PathBuf>,
-}
-
 /// Connections, limits and files of everything that transfers.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TransferArgs {
@@ -134,38 +137,8 @@ pub(crate) struct TransferArgs {
         help_heading = "Files"
     )]
     pub(crate) io: Io,
-    /// Take connections here; empty for none [default: :6881, or any free port if that is taken]
-    #[arg(
-        long,
-        env = "SEEDBANK_TCP_LISTEN",
-        value_name = "ADDR",
-        help_heading = "Network"
-    )]
-    pub(crate) tcp_listen: Option<Listen>,
-    /// DHT node address; empty for none
-    #[arg(
-        long,
-        env = "SEEDBANK_DHT_LISTEN",
-        value_name = "ADDR",
-        help_heading = "Network"
-    )]
-    pub(crate) dht_listen: Option<Listen>,
-    /// DHT nodes to start from; empty for none
-    #[arg(
-        long,
-        env = "SEEDBANK_BOOTSTRAP",
-        value_name = "ADDR[,ADDR]",
-        help_heading = "Network"
-    )]
-    pub(crate) bootstrap: Vec<AddressList>,
-    /// Peers to connect to
-    #[arg(
-        long,
-        env = "SEEDBANK_PEER",
-        value_name = "ADDR[,ADDR]",
-        help_heading = "Network"
-    )]
-    pub(crate) peer: Vec<AddressList>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     /// Most bytes per second to receive: 500K, 2M, 1MiB; 0 for no limit
     #[arg(
         long,
@@ -194,8 +167,6 @@ pub(crate) struct TransferArgs {
     /// On a terminal: a line for each peer
     #[arg(long, env = "SEEDBANK_PEERS", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, help_heading = "Output")]
     pub(crate) peers: bool,
-    #[command(flatten)]
-    pub(crate) state: StateFlag,
 }
 
 /// How bytes get into files.
@@ -251,6 +222,9 @@ pub(crate) struct GetArgs {
     /// Take over files that are in the way and are not this torrent's
     #[arg(long, env = "SEEDBANK_OVERWRITE", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, help_heading = "Files")]
     pub(crate) overwrite: bool,
+    /// Also write NAME.torrent and NAME.bit into the folder of the payload, as soon as they are known
+    #[arg(long, env = "SEEDBANK_SAVE_METAINFO", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, help_heading = "Files")]
+    pub(crate) save_metainfo: bool,
     #[command(flatten)]
     pub(crate) transfer: TransferArgs,
 }
@@ -316,14 +290,14 @@ pub(crate) enum Format {
 /// `show`
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {
-    /// .bit or .torrent, http(s) address of either, or an info-hash that the state folder knows
+    /// .bit or .torrent, http(s) address of either, magnet link or info-hash
     #[arg(value_name = "SOURCE", value_parser = source())]
     pub(crate) source: Source,
     /// One JSON document
     #[arg(long, env = "SEEDBANK_JSON", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) state: StateFlag,
+    pub(crate) fetch: FetchArgs,
 }
 
 /// `magnet`
@@ -339,7 +313,7 @@ pub(crate) struct MagnetArgs {
 /// `verify`
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    /// .bit or .torrent, http(s) address of either, or an info-hash that the state folder knows
+    /// .bit or .torrent, http(s) address of either, magnet link or info-hash
     #[arg(value_name = "SOURCE", value_parser = source())]
     pub(crate) source: Source,
     /// The payload, or the folder that holds it [default: beside the metainfo]
@@ -352,7 +326,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, env = "SEEDBANK_JSON", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) state: StateFlag,
+    pub(crate) fetch: FetchArgs,
 }
 
 /// `state`
@@ -395,17 +369,31 @@ pub(crate) struct DhtArgs {
     #[command(subcommand)]
     pub(crate) action: Option<DhtAction>,
     #[command(flatten)]
-    pub(crate) transfer: TransferArgs,
+    pub(crate) network: NetworkArgs,
+    /// The original client took it without a mode as well
+    #[arg(long, env = "SEEDBANK_DEST", value_name = "DIR", hide = true)]
+    pub(crate) dest: Option<PathBuf>,
+    /// The same
+    #[arg(long, env = "SEEDBANK_KEEP", value_name = "SECONDS", hide = true)]
+    pub(crate) keep: Option<Keep>,
 }
 
 /// What to do in the DHT besides being in it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DhtAction {
-    /// Find peers of a torrent
+    /// Find peers of a torrent; prints them as they come
     Lookup {
         /// Which
         #[arg(value_name = "IH")]
         info_hash: InfoHash,
+        /// Give up after so long
+        #[arg(
+            long,
+            env = "SEEDBANK_TIMEOUT",
+            value_name = "SECONDS",
+            default_value = "60"
+        )]
+        timeout: Seconds,
     },
 }
 
@@ -438,7 +426,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::tidied().debug_assert();
     }
 
     #[test]
@@ -461,7 +449,29 @@ mod tests {
                 look(sub, &format!("{path} {}", sub.get_name()));
             }
         }
-        look(&Cli::command(), "seedbank");
+        look(&Cli::tidied(), "seedbank");
+    }
+
+    #[test]
+    fn flags_of_the_dht_may_stand_before_and_after_lookup() {
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        let network = |line: &str| {
+            let args = line.split(' ').map(OsString::from).collect();
+            match Cli::read(args).unwrap().command {
+                Command::Dht(args) => args.network,
+                other => panic!("{other:?}"),
+            }
+        };
+        let wanted = network("seedbank dht --bootstrap :1 --state s");
+        for line in [
+            format!("seedbank dht --bootstrap :1 --state s lookup {hash}"),
+            format!("seedbank dht lookup {hash} --bootstrap :1 --state s"),
+            format!("seedbank dht --state s lookup --bootstrap :1 {hash}"),
+        ] {
+            let found = network(&line);
+            assert_eq!(found.bootstrap, wanted.bootstrap, "{line}");
+            assert_eq!(found.state.state, wanted.state.state, "{line}");
+        }
     }
 
     #[test]

@@ -4,44 +4,27 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use seedbank::base::InfoHash;
-use seedbank::store::{CatalogEntry, Store, StoreError};
+use seedbank::format::metainfo::Metainfo;
+use seedbank::store::{self, StoreError};
 
 use super::exit::{Exit, Failure};
 
 /// A torrent that an earlier run was given.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
-    /// The metainfo, byte by byte as it was given.
-    pub(crate) metainfo: Vec<u8>,
+    /// What it is.
+    pub(crate) metainfo: Metainfo,
     /// The folder that its payload is in.
     pub(crate) dest: PathBuf,
 }
 
-impl From<CatalogEntry> for Known {
-    fn from(entry: CatalogEntry) -> Self {
-        Self {
-            metainfo: entry.metainfo,
-            dest: entry.choices.dest,
-        }
-    }
-}
-
-/// Looks `info_hash` up in the catalog of the folder `state`, which is not made if it is not there.
-///
-/// # Errors
-/// If the folder is in use or cannot be read.
-pub(crate) fn find(state: &Path, info_hash: InfoHash) -> Result<Option<Known>, Failure> {
-    if !state.exists() {
-        return Ok(None);
-    }
-    run(async {
-        let store = Store::open(state.to_owned()).await?.store;
-        let catalog = store.catalog().await;
-        store.close().await?;
-        let mut entries = catalog?.entries.into_iter();
-        Ok(entries
-            .find(|entry| entry.info_hash == info_hash)
-            .map(Known::from))
+/// Looks `info_hash` up in the catalog of the folder `state`, which may be in use or not exist. What is damaged is unknown.
+pub(crate) fn find(state: &Path, info_hash: InfoHash) -> Option<Known> {
+    let entry = store::glance(state, info_hash)?;
+    let metainfo = Metainfo::parse(&entry.metainfo).ok()?;
+    (metainfo.info.info_hash() == info_hash).then_some(Known {
+        metainfo,
+        dest: entry.choices.dest,
     })
 }
 

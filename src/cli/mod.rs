@@ -10,21 +10,28 @@ mod demo;
 mod dht;
 mod exit;
 mod get;
+mod inquiry;
 mod known;
 mod legacy;
+mod lookup;
 mod magnet;
+mod network;
 mod output;
 mod payload;
 mod progress;
 mod rate;
+mod save;
 mod seed;
+mod session;
 mod show;
 mod signals;
 mod source;
 mod state;
 mod state_cmd;
+mod temporary;
 mod transfer;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,7 +82,7 @@ fn dispatch(command: Command, out: &Arc<Output>) -> Result<Exit, Failure> {
         Command::Magnet(args) => magnet::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::State(args) => state_cmd::run(&args, out),
-        Command::Dht(args) => dht::run(&args),
+        Command::Dht(args) => dht::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
     }
 }

@@ -1,13 +1,15 @@
 //! The only printer. Results go to standard output, prose to standard error; in JSON mode standard output carries one
 //! object a line and nothing else. A reader that goes away is no error: what has no reader is not printed.
 
+mod prose;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use indicatif::{BinaryBytes, MultiProgress, ProgressDrawTarget};
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use seedbank::base::InfoHash;
 use seedbank::engine::Event;
 use serde::Serialize;
@@ -28,6 +30,8 @@ pub(crate) struct Output {
     bars: Option<MultiProgress>,
     /// Nobody reads standard output any more.
     unread: AtomicBool,
+    /// The command is one that tells how it goes, not only what comes of it.
+    narrating: AtomicBool,
     /// Events are being printed as JSON, so errors are events too.
     streaming: AtomicBool,
     names: Mutex<HashMap<InfoHash, String>>,
@@ -36,10 +40,10 @@ pub(crate) struct Output {
 
 /// An event with its time, as a line of the log.
 #[derive(Serialize)]
-struct Stamped<'a> {
+struct Stamped<'a, E> {
     ts: String,
     #[serde(flatten)]
-    event: &'a Event,
+    event: &'a E,
 }
 
 impl Output {
@@ -56,6 +60,7 @@ impl Output {
             verbose: verbosity.verbose,
             bars: drawn.then(|| MultiProgress::with_draw_target(target)),
             unread: AtomicBool::new(false),
+            narrating: AtomicBool::new(false),
             streaming: AtomicBool::new(false),
             names: Mutex::default(),
             last_error: Mutex::default(),
@@ -111,6 +116,7 @@ impl Output {
             Some(style) => style == LogStyle::Json,
             None => !io::stdout().is_terminal(),
         };
+        self.narrating.store(true, Ordering::Relaxed);
         self.streaming.store(json, Ordering::Relaxed);
     }
 
@@ -188,6 +194,13 @@ impl Output {
         self.events(std::slice::from_ref(event));
     }
 
+    /// An event of a command's own, for programs only.
+    pub(crate) fn record(&self, event: &impl Serialize) {
+        if self.is_streaming() {
+            self.json(&stamped(event));
+        }
+    }
+
     /// Several events with one write, which is what keeps up with a fast swarm.
     pub(crate) fn events(&self, events: &[Event]) {
         if self.is_streaming() {
@@ -220,86 +233,12 @@ impl Output {
                 let line = self.about(info_hash.as_ref().map(|hex| hex.0), message);
                 self.say(format_args!("warning: {line}"));
             }
-            other => {
-                let prose = self.prose(other);
+            other if self.narrating.load(Ordering::Relaxed) || self.verbose > 0 => {
+                let prose = prose::of(other, self.verbose, |hash| self.called(hash));
                 prose.into_iter().for_each(|prose| self.say(prose));
             }
+            _ => {}
         }
-    }
-
-    fn prose(&self, event: &Event) -> Option<String> {
-        let named = |hash: &InfoHash| self.called(hash);
-        let prose = match event {
-            Event::Listening { tcp, state, .. } => {
-                let place = tcp.map_or_else(|| "nowhere".to_owned(), |tcp| tcp.to_string());
-                format!("listening on {place}; state in {}", state.display())
-            }
-            Event::Resume {
-                info_hash,
-                trusted,
-                rechecked,
-                missing,
-                total,
-                seconds,
-                ..
-            } => {
-                if total == missing {
-                    return None;
-                }
-                format!(
-                    "{}: {} of {total} pieces are here ({trusted} trusted, {rechecked} checked in {seconds:.1} s)",
-                    named(&info_hash.0),
-                    total.saturating_sub(*missing)
-                )
-            }
-            Event::Complete {
-                info_hash,
-                bytes,
-                seconds,
-                ..
-            } => {
-                format!(
-                    "{}: complete, {} in {seconds:.1} s",
-                    named(&info_hash.0),
-                    BinaryBytes(*bytes)
-                )
-            }
-            Event::HashFailed {
-                info_hash,
-                piece,
-                peers,
-            } => {
-                format!(
-                    "{}: piece {piece} from {peers:?} is damaged; it is fetched again",
-                    named(&info_hash.0)
-                )
-            }
-            Event::JoinedToPeer {
-                peer,
-                client,
-                incoming,
-                ..
-            } if self.verbose > 0 => {
-                let way = if *incoming { "from" } else { "to" };
-                format!("connected {way} {peer} ({client})")
-            }
-            Event::LeftPeer { peer, reason, .. } if self.verbose > 0 => {
-                format!("left {peer}: {reason}")
-            }
-            Event::Durable {
-                info_hash,
-                pieces,
-                total,
-                ms,
-            } if self.verbose > 0 => {
-                format!(
-                    "{}: {pieces} of {total} pieces durable ({ms} ms)",
-                    named(&info_hash.0)
-                )
-            }
-            _ => return None,
-        };
-        Some(prose)
     }
 
     fn about(&self, torrent: Option<InfoHash>, message: &str) -> String {
@@ -359,7 +298,7 @@ impl Output {
     }
 }
 
-fn stamped(event: &Event) -> Stamped<'_> {
+fn stamped<E>(event: &E) -> Stamped<'_, E> {
     Stamped { ts: now(), event }
 }
 

@@ -22,11 +22,23 @@ pub(crate) fn bytes(out: &Output, name: &str, total: u64) -> ProgressBar {
     bar
 }
 
+/// A line of text that changes.
+pub(crate) fn line(out: &Output) -> ProgressBar {
+    let Some(bars) = out.bars() else {
+        return ProgressBar::hidden();
+    };
+    let line = bars.add(ProgressBar::new(0));
+    line.set_style(style("{msg}"));
+    line
+}
+
 /// The lines of the torrents and peers of an engine.
 #[derive(Debug)]
 pub(crate) struct Board<'a> {
     out: &'a Output,
     with_peers: bool,
+    /// Torrents whose metadata is being fetched.
+    inquiries: HashMap<InfoHash, ProgressBar>,
     torrents: HashMap<InfoHash, ProgressBar>,
     peers: HashMap<(InfoHash, SocketAddr), ProgressBar>,
 }
@@ -37,6 +49,7 @@ impl<'a> Board<'a> {
         Self {
             out,
             with_peers,
+            inquiries: HashMap::new(),
             torrents: HashMap::new(),
             peers: HashMap::new(),
         }
@@ -45,6 +58,20 @@ impl<'a> Board<'a> {
     /// Whether there is anything to draw on.
     pub(crate) fn is_drawn(&self) -> bool {
         self.out.bars().is_some()
+    }
+
+    /// Draws that the metadata of a torrent is being fetched, until it is there or given up.
+    pub(crate) fn inquire(&mut self, info_hash: InfoHash, name: &str) {
+        let text = format!("{}  fetching metadata from peers", clean(name));
+        let line = line(self.out);
+        line.set_message(text);
+        self.inquiries.insert(info_hash, line);
+    }
+
+    /// The metadata is there or given up.
+    pub(crate) fn inquired(&mut self, info_hash: InfoHash) {
+        let line = self.inquiries.remove(&info_hash);
+        line.into_iter().for_each(|line| line.finish_and_clear());
     }
 
     /// Draws how things stand.
@@ -75,10 +102,12 @@ impl<'a> Board<'a> {
 
     /// Takes all lines away.
     pub(crate) fn clear(&mut self) {
+        let inquiries = self.inquiries.drain().map(|(_, line)| line);
         let peers = self.peers.drain().map(|(_, line)| line);
         let torrents = self.torrents.drain().map(|(_, line)| line);
         peers
             .chain(torrents)
+            .chain(inquiries)
             .for_each(|line| line.finish_and_clear());
     }
 
@@ -167,6 +196,7 @@ mod tests {
             "{prefix:.bold} [{bar:30}] {percent:>3} %  {binary_bytes_per_sec}  {eta} left",
             "{prefix:.bold} [{bar:30}] {percent:>3} %  {msg}",
             "  {msg}",
+            "{msg}",
         ] {
             style(template);
         }

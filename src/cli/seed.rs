@@ -44,7 +44,7 @@ fn torrent(path: &Path, args: &SeedArgs, plan: &Plan, out: &Output) -> Result<Ad
         .metadata()
         .map_err(|error| Failure::open(path, &error))?;
     if found.is_file() && create::extension(path).is_some() {
-        let loaded = Source::File(path.to_owned()).load(&plan.config.state)?;
+        let loaded = Source::File(path.to_owned()).load(&plan.settings.config.state)?;
         let dest = args.transfer.dest.clone().or(loaded.beside);
         let dest = transfer::absolute(&dest.unwrap_or_else(|| PathBuf::from(".")))?;
         return Ok(shared(loaded.metainfo, dest, plan));
@@ -52,7 +52,9 @@ fn torrent(path: &Path, args: &SeedArgs, plan: &Plan, out: &Output) -> Result<Ad
     let place = Place::of(path)?;
     let bit = place.beside("bit");
     if bit.exists() {
-        let metainfo = Source::File(bit.clone()).load(&plan.config.state)?.metainfo;
+        let metainfo = Source::File(bit.clone())
+            .load(&plan.settings.config.state)?
+            .metainfo;
         check_describes(&metainfo, &place, &bit)?;
         return Ok(shared(metainfo, place.folder, plan));
     }

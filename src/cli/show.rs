@@ -1,4 +1,6 @@
-//! `seedbank show`: what a metainfo file says, for people or as one JSON document.
+//! `seedbank show`: what a metainfo file or a magnet link stands for, for people or as one JSON document.
+
+use std::sync::Arc;
 
 use indicatif::BinaryBytes;
 use seedbank::format::host;
@@ -7,8 +9,8 @@ use serde::Serialize;
 
 use super::args::ShowArgs;
 use super::exit::{Exit, Failure};
+use super::inquiry;
 use super::output::Output;
-use super::state;
 
 /// The document that `--json` prints.
 #[derive(Serialize)]
@@ -43,9 +45,8 @@ struct ShownFile {
 ///
 /// # Errors
 /// If it cannot be had or is not valid.
-pub(crate) fn run(args: &ShowArgs, out: &Output) -> Result<Exit, Failure> {
-    let state = state::folder(args.state.state.as_deref(), None)?;
-    let metainfo = args.source.load(&state)?.metainfo;
+pub(crate) fn run(args: &ShowArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
+    let metainfo = inquiry::obtain(&args.source, &args.fetch, out)?.metainfo;
     let shown = shown(&metainfo);
     if args.json || out.wants_json() {
         out.json(&shown);

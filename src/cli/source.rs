@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use seedbank::base::InfoHash;
 use seedbank::base::limits::METAINFO_MAX;
+use seedbank::format::host::HostPort;
 use seedbank::format::magnet::Magnet;
 use seedbank::format::metainfo::Metainfo;
 
@@ -71,51 +72,110 @@ pub(crate) struct Loaded {
     pub(crate) beside: Option<PathBuf>,
     /// The folder that an earlier run downloaded to.
     pub(crate) earlier: Option<PathBuf>,
+    /// Peers to try.
+    pub(crate) peers: Vec<HostPort>,
+}
+
+/// A torrent of which only the name is known, and hints where to find it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// Its name.
+    pub(crate) info_hash: InfoHash,
+    /// The link that names it.
+    pub(crate) magnet: Magnet,
+}
+
+/// What a source leads to without asking a peer.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// The metainfo.
+    Loaded(Box<Loaded>),
+    /// Nothing but a name: peers have to be asked.
+    Named(Box<Named>),
 }
 
 impl Source {
-    /// Gets the metainfo: reads the file, asks the web server, or looks into the catalog in `state`.
+    /// Gets the metainfo as far as that takes no peers: reads the file, asks the web server, or looks into the catalog in `state`.
     ///
     /// # Errors
     /// If it is not there, cannot be had, or is not valid.
-    pub(crate) fn load(&self, state: &Path) -> Result<Loaded, Failure> {
-        match self {
+    pub(crate) fn find(&self, state: &Path) -> Result<Found, Failure> {
+        let loaded = match self {
             Self::File(path) => {
-                let metainfo = parse(&read(path)?, self)?;
-                let beside = path
-                    .parent()
-                    .map(|folder| match folder.as_os_str().is_empty() {
-                        true => PathBuf::from("."),
-                        false => folder.to_owned(),
-                    });
-                Ok(Loaded {
-                    metainfo,
-                    beside,
-                    earlier: None,
-                })
+                let folder = path.parent().map(|folder| match folder.as_os_str() {
+                    here if here.is_empty() => PathBuf::from("."),
+                    _ => folder.to_owned(),
+                });
+                Loaded {
+                    beside: folder,
+                    ..Loaded::of(parse(&read(path)?, self)?)
+                }
             }
-            Self::Url(url) => {
-                let metainfo = parse(&fetch(url)?, self)?;
-                Ok(Loaded {
-                    metainfo,
-                    beside: None,
-                    earlier: None,
-                })
-            }
+            Self::Url(url) => Loaded::of(parse(&fetch(url)?, self)?),
             Self::Magnet(text) => {
-                let known = known::find(state, info_hash(&magnet(text)?)?)?.ok_or_else(|| {
-                    let message =
-                        format!("{text}: fetching metainfo from peers comes with a later version");
-                    Failure::new(Exit::Unknown, message).hint("give a .bit or .torrent for now")
-                })?;
-                let metainfo = parse(&known.metainfo, self)?;
-                let dest = Some(known.dest);
-                Ok(Loaded {
-                    metainfo,
-                    beside: dest.clone(),
-                    earlier: dest,
-                })
+                let magnet = magnet(text)?;
+                let info_hash = info_hash(&magnet)?;
+                match known::find(state, info_hash) {
+                    None => return Ok(Found::Named(Box::new(Named { info_hash, magnet }))),
+                    Some(known) => Loaded {
+                        metainfo: enriched(known.metainfo, &magnet),
+                        beside: Some(known.dest.clone()),
+                        earlier: Some(known.dest),
+                        peers: magnet.peers,
+                    },
+                }
             }
+        };
+        Ok(Found::Loaded(Box::new(loaded)))
+    }
+
+    /// Gets the metainfo for those who ask no peers.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be had without peers, or is not valid.
+    pub(crate) fn load(&self, state: &Path) -> Result<Loaded, Failure> {
+        match self.find(state)? {
+            Found::Loaded(loaded) => Ok(*loaded),
+            Found::Named(_) => {
+                let message = format!("{self}: not in the state folder {}", state.display());
+                Err(Failure::new(Exit::NotFound, message)
+                    .hint("`seedbank get` fetches it from peers"))
+            }
+        }
+    }
+}
+
+impl Loaded {
+    /// Metainfo that came with nothing.
+    pub(crate) fn of(metainfo: Metainfo) -> Self {
+        Self {
+            metainfo,
+            beside: None,
+            earlier: None,
+            peers: Vec::new(),
+        }
+    }
+}
+
+/// What the catalog has, with the hints of a newer link to the same torrent. A private torrent keeps to its own trackers.
+fn enriched(mut metainfo: Metainfo, magnet: &Magnet) -> Metainfo {
+    if metainfo.info.is_private() {
+        return metainfo;
+    }
+    for tracker in &magnet.trackers {
+        if !metainfo.announce.iter().flatten().any(|url| url == tracker) {
+            metainfo.announce.push(vec![tracker.clone()]);
+        }
+    }
+    add_new(&mut metainfo.nodes, &magnet.nodes);
+    add_new(&mut metainfo.web_seeds, &magnet.web_seeds);
+    metainfo
+}
+
+fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, from: &[T]) {
+    for item in from {
+        if !to.contains(item) {
+            to.push(item.clone());
         }
     }
 }

@@ -133,12 +133,17 @@ fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
     if out.wants_json() {
         out.json(&serde_json::json!({
             "torrents": report.torrents, "rows": report.rows, "problems": report.problems,
+            "passed_over": report.passed_over,
         }));
     } else {
         report
             .problems
             .iter()
             .for_each(|problem| out.clean_line(problem));
+        report
+            .passed_over
+            .iter()
+            .for_each(|row| out.clean_line(format_args!("{row}; it is passed over")));
         out.line(format_args!(
             "{} torrents, {} rows",
             report.torrents, report.rows

@@ -3,47 +3,55 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use seedbank::engine::{
-    AddTorrent, Config, Engine, EngineError, ErrorKind, Event, State, Status, Torrent,
-};
-use tokio::sync::{broadcast, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use seedbank::engine::{AddTorrent, Engine, EngineError, Fetched, Goal, State, Status, Torrent};
+use tokio::time::sleep;
 
 use super::args::{Keep, TransferArgs};
 use super::exit::{Exit, Failure};
+use super::inquiry;
+use super::network::{self, Settings};
 use super::output::Output;
-use super::progress::Board;
-use super::signals::Stop;
-use super::state;
+use super::save;
+use super::session::{self, Session};
+use super::source::Named;
+use super::watch::Watch;
 
-/// Where peers connect unless told otherwise.
-const DEFAULT_PORT: u16 = 6881;
-/// How often the progress lines are drawn and the end of everything is looked for.
+/// How often the end of everything is looked for.
 const TICK: Duration = Duration::from_millis(250);
-/// An orderly stop that takes longer is explained.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The last events get this long to be printed when their reader is slow.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A run of the engine.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Its settings.
-    pub(crate) config: Config,
-    /// Whether any free port will do when the one in `config` is taken.
-    pub(crate) any_port: bool,
+    pub(crate) settings: Settings,
     /// Whether each peer has a line of its own.
     pub(crate) show_peers: bool,
     /// Peers to try, for every torrent.
     pub(crate) peers: Vec<SocketAddr>,
     /// What to run.
     pub(crate) torrents: Vec<AddTorrent>,
+    /// What to run once its metadata is there.
+    pub(crate) wishes: Vec<Wish>,
+    /// Whether metainfo files are written beside what is downloaded.
+    pub(crate) save_metainfo: bool,
     /// When to end.
     pub(crate) end: End,
+}
+
+/// A torrent to download of which only the name is known.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    /// What it is called.
+    pub(crate) named: Named,
+    /// The folder to download to.
+    pub(crate) dest: PathBuf,
+    /// Whether files may be taken over that are not this torrent's.
+    pub(crate) overwrite: bool,
 }
 
 /// When a run ends of itself.
@@ -60,45 +68,17 @@ pub(crate) enum End {
 /// # Errors
 /// If an address has no host or there is no place for state.
 pub(crate) fn plan(args: &TransferArgs, end: End, out: &Output) -> Result<Plan, Failure> {
-    let chosen = args.tcp_listen.as_ref();
-    let tcp_listen = match chosen {
-        Some(listen) => listen
-            .0
-            .as_ref()
-            .map(super::address::Address::listen)
-            .transpose()?,
-        None => Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT))),
-    };
-    let peers = args.peer.iter().flat_map(|list| &list.0);
-    let peers: Vec<Vec<SocketAddr>> = peers
-        .map(super::address::Address::call)
-        .collect::<Result<_, _>>()?;
-    let state = state::folder(args.state.state.as_deref(), args.dht_listen.as_ref())?;
-    let wants_dht = args
-        .dht_listen
-        .as_ref()
-        .is_some_and(|listen| listen.0.is_some())
-        || args.bootstrap.iter().any(|list| !list.0.is_empty());
-    if wants_dht {
-        out.warn(
-            "dht",
-            "this version has no DHT yet; peers come from trackers and --peer",
-        );
-    }
-    let config = Config {
-        state: absolute(&state)?,
-        tcp_listen,
-        dht: None,
-        io: args.io.into(),
-        max_down: args.max_down.and_then(|rate| rate.0),
-        max_up: args.max_up.and_then(|rate| rate.0),
-    };
+    let mut settings = Settings::of(&args.network, out)?;
+    settings.config.io = args.io.into();
+    settings.config.max_down = args.max_down.and_then(|rate| rate.0);
+    settings.config.max_up = args.max_up.and_then(|rate| rate.0);
     Ok(Plan {
-        config,
-        any_port: chosen.is_none(),
+        settings,
         show_peers: args.peers,
-        peers: peers.concat(),
+        peers: network::peers(&args.network)?,
         torrents: Vec::new(),
+        wishes: Vec::new(),
+        save_metainfo: false,
         end,
     })
 }
@@ -111,138 +91,52 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::open(path, &error))
 }
 
-/// Events printed with one write.
-const EVENTS_AT_ONCE: usize = 512;
-
 /// Runs the plan to its end. A torrent that fails is told of at once and makes the exit status; the others go on.
 ///
 /// # Errors
 /// If the engine cannot start.
-pub(crate) fn run(plan: Plan, out: &Arc<Output>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime
-        .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start threads: {error}")))?;
-    let stop = Stop::install()?;
-    let ended = runtime.block_on(drive(plan, stop, out));
-    // Nothing that matters is left; a thread that hangs in a system call must not keep the process.
-    runtime.shutdown_timeout(LAST_WORDS);
-    ended
-}
-
-async fn drive(mut plan: Plan, stop: Stop, out: &Arc<Output>) -> Result<Exit, Failure> {
-    let engine = start(&plan).await?;
-    let printed = print_events(engine.subscribe(), out)?;
-    let (tcp, state) = (engine.tcp_addr(), plan.config.state.clone());
-    out.event(&Event::Listening {
-        tcp,
-        udp: None,
-        state,
-    });
+pub(crate) fn run(mut plan: Plan, out: &Arc<Output>) -> Result<Exit, Failure> {
     let torrents = std::mem::take(&mut plan.torrents);
-    let wanted = torrents.len();
-    let board = Board::new(out, plan.show_peers);
-    let mut run = Run {
-        engine: &engine,
-        out,
-        board,
-        stop,
-        failure: None,
-    };
-    let added = run.add_all(torrents).await;
-    run.carry_on(&added, plan.end).await;
-    run.board.clear();
-    let failure = run.failure.take();
-    let done = added
-        .iter()
-        .filter(|(torrent, _)| is_done(&torrent.status()))
-        .count();
-    drop(added);
-    shut_down(engine, out).await;
-    // A reader that does not read cannot hold up the end.
-    let _ = timeout(LAST_WORDS, printed).await;
-    match failure {
-        Some(exit) => Ok(exit),
-        None if done < wanted => {
-            out.say("stopped; run the same command again to go on");
-            Ok(Exit::Stopped)
-        }
-        None => Ok(Exit::Done),
+    let wanted = torrents.len() + plan.wishes.len();
+    let exit = session::run(&plan.settings, out, async |session: &Session<'_>| {
+        let mut run = Run::new(session, &plan);
+        run.add_all(torrents).await;
+        run.carry_on().await;
+        Ok(run.verdict(wanted))
+    })?;
+    if exit == Exit::Stopped {
+        out.say("stopped; run the same command again to go on");
     }
+    Ok(exit)
 }
 
-async fn start(plan: &Plan) -> Result<Engine, EngineError> {
-    match Engine::start(plan.config.clone()).await {
-        Err(error) if error.kind() == ErrorKind::Listen && plan.any_port => {
-            let mut config = plan.config.clone();
-            if let Some(addr) = &mut config.tcp_listen {
-                addr.set_port(0);
-            }
-            Engine::start(config).await
-        }
-        started => started,
+/// Something that is waited for, and what it leads to.
+type Awaited<'a> = Pin<Box<dyn Future<Output = Step<'a>> + 'a>>;
+
+/// Something that came about.
+enum Step<'a> {
+    /// The metadata of a wish is there, or cannot be had.
+    Fetched(&'a Wish, Result<Fetched, EngineError>),
+    /// A torrent is complete, with the place of its payload; or it failed.
+    Completed(PathBuf, Result<(), EngineError>),
+}
+
+/// The first of `work` to be done, which is taken from it; nothing if there is none.
+async fn first_of<'a>(work: &mut Vec<Awaited<'a>>) -> Option<Step<'a>> {
+    if work.is_empty() {
+        return None;
     }
-}
-
-async fn shut_down(engine: Engine, out: &Output) {
-    let mut shutdown = pin!(engine.shutdown());
-    if timeout(PATIENCE, &mut shutdown).await.is_err() {
-        out.say("waiting for the disk; Ctrl-C again stops at once, and nothing is lost");
-        shutdown.await;
-    }
-}
-
-/// Prints events on a thread of its own, since whoever reads them may be slow; the answer is the end of the last one.
-fn print_events(
-    mut events: broadcast::Receiver<Event>,
-    out: &Arc<Output>,
-) -> Result<oneshot::Receiver<()>, Failure> {
-    let (ended, printed) = oneshot::channel();
-    let out = Arc::clone(out);
-    let print = move || {
-        loop {
-            match events.blocking_recv() {
-                Ok(event) => {
-                    let mut batch = vec![event];
-                    let after = next_events(&mut events, &mut batch);
-                    out.events(&batch);
-                    if let Err(lost) = after {
-                        warn_of_lost(&out, lost);
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(lost)) => warn_of_lost(&out, lost),
-                Err(broadcast::error::RecvError::Closed) => break,
-            }
-        }
-        // The run may have ended without waiting.
-        let _ = ended.send(());
-    };
-    let thread = std::thread::Builder::new()
-        .name("events".to_owned())
-        .spawn(print);
-    thread
-        .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start a thread: {error}")))?;
-    Ok(printed)
-}
-
-/// Adds the events that wait, up to a bound; or tells how many were lost.
-fn next_events(events: &mut broadcast::Receiver<Event>, batch: &mut Vec<Event>) -> Result<(), u64> {
-    while batch.len() < EVENTS_AT_ONCE {
-        match events.try_recv() {
-            Ok(event) => batch.push(event),
-            Err(broadcast::error::TryRecvError::Lagged(lost)) => return Err(lost),
-            Err(_) => break,
-        }
-    }
-    Ok(())
-}
-
-fn warn_of_lost(out: &Output, lost: u64) {
-    out.warn(
-        "events_lost",
-        format!("{lost} events were not printed: the reader is too slow"),
-    );
+    let (at, step) = std::future::poll_fn(|context| {
+        let polled = work.iter_mut().enumerate();
+        let mut polled = polled.filter_map(|(at, one)| match one.as_mut().poll(context) {
+            Poll::Ready(step) => Some((at, step)),
+            Poll::Pending => None,
+        });
+        polled.next().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await;
+    drop(work.swap_remove(at));
+    Some(step)
 }
 
 /// A torrent that runs, and where its payload is.
@@ -250,58 +144,109 @@ type Running = (Torrent, PathBuf);
 
 /// An engine at work.
 struct Run<'a> {
-    engine: &'a Engine,
-    out: &'a Output,
-    board: Board<'a>,
-    stop: Stop,
+    session: &'a Session<'a>,
+    plan: &'a Plan,
+    watch: Watch<'a>,
+    added: Vec<Running>,
     /// The status of the first thing that went wrong, which was told.
     failure: Option<Exit>,
 }
 
-impl Run<'_> {
-    /// Adds what can be added. One that cannot be is reported and does not hinder the others.
-    async fn add_all(&mut self, torrents: Vec<AddTorrent>) -> Vec<Running> {
-        let engine = self.engine;
-        let mut added = Vec::new();
-        for torrent in torrents {
-            let info = Arc::clone(&torrent.metainfo.info);
-            self.out.name(info.info_hash(), info.name());
-            let dest = torrent.dest.clone();
-            match self.until(engine.add(torrent)).await {
-                None => break,
-                Some(Ok(torrent)) => {
-                    let top = info.files().first();
-                    let top = top.and_then(|file| file.path().components().next());
-                    let path = top.map_or_else(|| dest.clone(), |name| dest.join(name));
-                    added.push((torrent, path));
-                }
-                Some(Err(error)) => self.fail(error),
-            }
+impl<'a> Run<'a> {
+    fn new(session: &'a Session<'a>, plan: &'a Plan) -> Self {
+        Self {
+            session,
+            plan,
+            watch: Watch::new(session.engine, session.out, plan.show_peers),
+            added: Vec::new(),
+            failure: None,
         }
-        added
     }
 
-    /// Runs what was added until the end that was asked for.
-    async fn carry_on(&mut self, added: &[Running], end: End) {
-        if added.is_empty() || self.stop.asked() {
+    /// Adds what can be added. One that cannot be is reported and does not hinder the others.
+    async fn add_all(&mut self, torrents: Vec<AddTorrent>) {
+        for torrent in torrents {
+            if self.session.is_stopped() {
+                return;
+            }
+            self.add(torrent).await;
+        }
+    }
+
+    /// Adds a torrent; nothing if that failed or the user stopped it.
+    async fn add(&mut self, torrent: AddTorrent) -> Option<Running> {
+        let (engine, out) = (self.session.engine, self.session.out);
+        let (metainfo, dest) = (torrent.metainfo.clone(), torrent.dest.clone());
+        let overwrite = torrent.overwrite;
+        let info = &metainfo.info;
+        out.name(info.info_hash(), info.name());
+        let added = self.until(engine.add(torrent)).await?;
+        // Worth something even if the torrent failed; but no folder is made for them.
+        if self.plan.save_metainfo
+            && dest.is_dir()
+            && let Err(failure) = save::save(&metainfo, &dest, overwrite, out)
+        {
+            self.fail(&failure);
+        }
+        match added {
+            Ok(torrent) => {
+                let top = info.files().first();
+                let top = top.and_then(|file| file.path().components().next());
+                let path = top.map_or_else(|| dest.clone(), |name| dest.join(name));
+                self.added.push((torrent.clone(), path.clone()));
+                Some((torrent, path))
+            }
+            Err(error) => {
+                self.fail(&error.into());
+                None
+            }
+        }
+    }
+
+    /// Runs what was added, and what is wished for, until the end that was asked for.
+    async fn carry_on(&mut self) {
+        let nothing = self.added.is_empty() && self.plan.wishes.is_empty();
+        if nothing || self.session.is_stopped() {
             return;
         }
-        let End::Complete(keep) = end else {
-            // Why, the events told.
-            if let Some(error) = self.until(all_failed(self.engine)).await {
-                self.failure.get_or_insert(Failure::from(error).exit);
-            }
-            return;
-        };
-        let mut any = false;
-        for (torrent, path) in added {
-            match self.until(torrent.completed()).await {
-                None => return,
-                Some(Ok(())) => {
-                    any = true;
-                    self.out.result(path.display());
+        match self.plan.end {
+            End::Complete(keep) => self.complete(keep).await,
+            End::Stopped => {
+                // Why, the events told.
+                let failed = all_failed(self.session.engine);
+                if let Some(error) = self.until(failed).await {
+                    self.failure.get_or_insert(Failure::from(error).exit);
                 }
-                Some(Err(error)) => self.fail(error),
+            }
+        }
+    }
+
+    /// Waits until everything is complete or failed, and seeds for as long as is asked for then.
+    async fn complete(&mut self, keep: Keep) {
+        let mut work: Vec<Awaited<'a>> = Vec::new();
+        work.extend(self.added.iter().cloned().map(completion));
+        let plan = self.plan;
+        for wish in &plan.wishes {
+            work.push(self.inquiry(wish));
+        }
+        let mut any = false;
+        loop {
+            let Some(step) = self.until(first_of(&mut work)).await else {
+                return;
+            };
+            let Some(step) = step else {
+                break;
+            };
+            match step {
+                Step::Fetched(wish, fetched) => {
+                    let running = self.fetched(wish, fetched).await;
+                    work.extend(running.map(completion));
+                }
+                Step::Completed(path, Ok(())) => {
+                    any = true;
+                    self.session.out.result(path.display());
+                }
+                Step::Completed(_, Err(error)) => self.fail(&error.into()),
             }
         }
         match keep {
@@ -311,34 +256,76 @@ impl Run<'_> {
         }
     }
 
+    /// Begins to fetch the metadata of `wish`.
+    fn inquiry(&mut self, wish: &'a Wish) -> Awaited<'a> {
+        self.watch.inquire(&wish.named);
+        let (engine, out) = (self.session.engine, self.session.out);
+        let peers = self.plan.peers.clone();
+        Box::pin(async move {
+            let fetched = inquiry::fetch(engine, &wish.named, peers, out).await;
+            Step::Fetched(wish, fetched)
+        })
+    }
+
+    /// Goes on with a wish whose metadata is there; the torrent if that worked.
+    async fn fetched(
+        &mut self,
+        wish: &Wish,
+        fetched: Result<Fetched, EngineError>,
+    ) -> Option<Running> {
+        self.watch.inquired(&wish.named);
+        let Fetched {
+            metainfo,
+            mut peers,
+        } = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                self.fail(&error.into());
+                return None;
+            }
+        };
+        inquiry::tell(&metainfo, self.session.out);
+        peers.extend(self.plan.peers.iter().copied());
+        self.add(AddTorrent {
+            metainfo,
+            dest: wish.dest.clone(),
+            goal: Goal::Download,
+            peers,
+            overwrite: wish.overwrite,
+            hashed: None,
+        })
+        .await
+    }
+
+    /// How the run ended, of `wanted` torrents.
+    fn verdict(mut self, wanted: usize) -> Exit {
+        self.watch.clear();
+        let done = self.added.iter();
+        let done = done.filter(|(torrent, _)| is_done(&torrent.status()));
+        match self.failure {
+            Some(exit) => exit,
+            None if done.count() < wanted => Exit::Stopped,
+            None => Exit::Done,
+        }
+    }
+
     /// Waits for `work`, drawing meanwhile; nothing if the user stops the run first.
     async fn until<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Some(done),
-                () = self.stop.wait() => return None,
-                _ = tick.tick() => self.draw(),
-            }
-        }
+        self.session.until(self.watch.over(work)).await
     }
 
-    fn draw(&mut self) {
-        if self.board.is_drawn() {
-            let torrents = self.engine.torrents();
-            let statuses: Vec<Status> = torrents.iter().map(Torrent::status).collect();
-            self.board.draw(&statuses);
-        }
-    }
-
-    fn fail(&mut self, error: EngineError) {
-        let failure = Failure::from(error);
-        self.out.fail(&failure);
+    fn fail(&mut self, failure: &Failure) {
+        self.session.out.fail(failure);
         self.failure.get_or_insert(failure.exit);
     }
+}
+
+/// Waits for the end of a torrent.
+fn completion<'a>((torrent, path): Running) -> Awaited<'a> {
+    Box::pin(async move {
+        let completed = torrent.completed().await;
+        Step::Completed(path, completed)
+    })
 }
 
 fn is_done(status: &Status) -> bool {
@@ -357,5 +344,29 @@ async fn all_failed(engine: &Engine) -> EngineError {
             return error;
         }
         sleep(TICK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_first_comes_first_and_nothing_is_lost() {
+        let done = |name: &str, turns: usize| -> Awaited<'static> {
+            let path = PathBuf::from(name);
+            Box::pin(async move {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                Step::Completed(path, Ok(()))
+            })
+        };
+        let mut work = vec![done("slow", 9), done("fast", 1), done("middling", 4)];
+        let mut order = Vec::new();
+        while let Some(Step::Completed(path, Ok(()))) = first_of(&mut work).await {
+            order.push(path.display().to_string());
+        }
+        assert_eq!(order, ["fast", "middling", "slow"]);
     }
 }

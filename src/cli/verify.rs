@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -14,11 +15,11 @@ use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::exit::{Exit, Failure};
+use super::inquiry;
 use super::output::Output;
 use super::payload;
 use super::progress;
 use super::source::Loaded;
-use super::state;
 
 /// The document that `--json` prints; counts are of pieces.
 #[derive(Serialize)]
@@ -47,9 +48,8 @@ struct VerifiedFile {
 ///
 /// # Errors
 /// If the metainfo cannot be had or a file that is there cannot be read.
-pub(crate) fn run(args: &VerifyArgs, out: &Output) -> Result<Exit, Failure> {
-    let state = state::folder(args.state.state.as_deref(), None)?;
-    let loaded = args.source.load(&state)?;
+pub(crate) fn run(args: &VerifyArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
+    let loaded = inquiry::obtain(&args.source, &args.fetch, out)?;
     let metainfo = &loaded.metainfo;
     let layout = locate(&loaded, args)?;
     let started = Instant::now();

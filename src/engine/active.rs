@@ -20,6 +20,7 @@ use super::links::Links;
 use super::prepare::Prepared;
 use super::reports::Shelf;
 use super::resources::Resources;
+use super::seeking::Seeking;
 use super::status::{State, Status};
 use super::torrent::Order;
 use crate::base::limits::{PEERS_PER_TORRENT, TORRENT_QUEUE};
@@ -75,6 +76,7 @@ pub(super) struct Active<'a> {
     pub(super) served: Arc<SharedBitfield>,
     pub(super) checkpoint: Checkpoint,
     pub(super) discovery: Discovery,
+    pub(super) seeking: Seeking,
     pub(super) reports: mpsc::Receiver<(PeerKey, Report)>,
     pub(super) reporter: mpsc::Sender<(PeerKey, Report)>,
     pub(super) jobs: JoinSet<Done>,
@@ -127,6 +129,7 @@ impl<'a> Active<'a> {
         };
         let tiers = torrent.metainfo.announce.clone();
         Self {
+            seeking: Seeking::new(&resources, &torrent.metainfo, finished),
             discovery: Discovery::new(
                 now,
                 tiers,
@@ -216,6 +219,10 @@ impl<'a> Active<'a> {
                 Some(done) = self.jobs.join_next() => self.job_done(done).await,
                 Some(dialled) = self.dials.join_next() => dialled.map(|dialled| self.on_dialled(dialled)).map_err(|error| defect(&error)),
                 Some(answer) = self.announces.join_next() => answer.map(|answer| self.on_announced(answer)).map_err(|error| defect(&error)),
+                peers = self.seeking.found() => {
+                    self.swarm.on_addresses(Instant::now(), Source::Dht, &peers);
+                    Ok(())
+                }
                 Some(error) = self.failures.recv() => Err(error.into()),
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.timeout(Instant::now());

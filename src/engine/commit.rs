@@ -138,6 +138,7 @@ impl Active<'_> {
     fn on_finished(&mut self, now: Instant) {
         self.finished = true;
         self.discovery.completed(now);
+        self.seeking.completed();
         self.publish(now);
         if !self.stopping {
             self.status

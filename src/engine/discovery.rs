@@ -1,4 +1,4 @@
-//! Where a torrent's peers come from: its trackers, one announce at a time.
+//! Where a torrent's peers come from: its trackers, one announce at a time, and the DHT.
 
 use std::time::Instant;
 

@@ -21,6 +21,8 @@ mod prepare;
 mod reports;
 mod resources;
 mod resume;
+mod seeking;
+mod sockets;
 pub mod status;
 mod torrent;
 
@@ -41,11 +43,12 @@ pub use prepare::layout;
 pub use status::{PeerStatus, State, Status};
 pub use torrent::Torrent;
 
-use crate::base::{InfoHash, PeerId};
-use crate::net::listener::Listener;
+use crate::base::InfoHash;
 use crate::store::{History, Store};
 use catalogue::Torrents;
+use dht::{Dht, DhtTask};
 use resources::Resources;
+use sockets::{Addresses, Sockets};
 
 /// Time for all torrents to stop in order. What is not durable by then is hashed again at the next start, no worse.
 const ORDERLY: Duration = Duration::from_millis(1_800);
@@ -74,10 +77,11 @@ fn finding(history: History) -> Option<Event> {
 pub struct Engine {
     resources: Arc<Resources>,
     torrents: Torrents,
-    tcp_addr: Option<SocketAddr>,
+    addresses: Addresses,
     accepting: Option<JoinHandle<()>>,
-    /// What was found in the state folder, for the first who asks for events.
-    found: Mutex<Option<Event>>,
+    node: Option<JoinHandle<()>>,
+    /// Everything since the start, for the first who asks for events.
+    first: Mutex<Option<broadcast::Receiver<Event>>>,
 }
 
 impl Engine {
@@ -86,22 +90,19 @@ impl Engine {
     /// # Errors
     /// If the folder is in use or cannot be used, or the address cannot be bound.
     pub async fn start(config: Config) -> Result<Self, EngineError> {
-        // Bound first: an address that is taken must not cost the store a recovery.
-        let listener = config.tcp_listen.map(|addr| {
-            let reason = |error: std::io::Error| error.to_string();
-            Listener::bind(addr).map_err(|error| EngineError::Listen {
-                transport: Transport::Tcp,
-                addr,
-                reason: reason(error),
-            })
-        });
-        let listener = listener.transpose()?;
+        let sockets = Sockets::bind(&config)?;
+        let addresses = sockets.addresses();
         let opened = Store::open(config.state.clone()).await?;
-        let tcp_addr = listener.as_ref().map(Listener::addr);
-        let peer_id = PeerId::ours(rand::random());
-        let port = tcp_addr.map(|addr| addr.port());
-        let resources = Arc::new(Resources::new(&config, port, opened.store, peer_id));
+        let (dht, orders) = Dht::new();
+        let dht = config.dht.is_some().then_some(dht);
+        let resources = Resources::new(&config, addresses, dht, opened.store);
+        let resources = Arc::new(resources);
+        let first = resources.subscribe();
+        finding(opened.history)
+            .into_iter()
+            .for_each(|event| resources.tell(event));
         let torrents = Torrents::default();
+        let Sockets { listener, udp } = sockets;
         let accepting = listener.map(|listener| {
             tokio::spawn(incoming::accept(
                 listener,
@@ -109,23 +110,32 @@ impl Engine {
                 Arc::clone(&resources),
             ))
         });
+        let node = match (udp, config.dht) {
+            (Some(udp), Some(config)) => {
+                let saved = resources.store.nodes().await;
+                let node = DhtTask::new(config, udp, saved, Arc::clone(&resources), orders);
+                Some(tokio::spawn(node.run()))
+            }
+            _ => None,
+        };
         Ok(Self {
             resources,
             torrents,
-            tcp_addr,
+            addresses,
             accepting,
-            found: Mutex::new(finding(opened.history)),
+            node,
+            first: Mutex::new(Some(first)),
         })
     }
 
     /// The address where peers connect.
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
-        self.tcp_addr
+        self.addresses.tcp
     }
 
     /// The address where datagrams arrive, if there is a DHT node.
     pub fn udp_addr(&self) -> Option<SocketAddr> {
-        None
+        self.addresses.udp
     }
 
     /// Looks for peers of a torrent once, in the DHT alone; nothing without a DHT node.
@@ -143,16 +153,11 @@ impl Engine {
         inquiry::fetch(&self.resources, &self.torrents, wanted).await
     }
 
-    /// Everything that happens from now on. A subscriber that lags more than
+    /// Everything that happens from now on; for the first who asks, since the start. A subscriber that lags more than
     /// [`EVENT_QUEUE`](crate::base::limits::EVENT_QUEUE) events behind loses some, and is told how many.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        let events = self.resources.subscribe();
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found
-            .take()
-            .into_iter()
-            .for_each(|event| self.resources.tell(event));
-        events
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.take().unwrap_or_else(|| self.resources.subscribe())
     }
 
     /// Adds a torrent and returns when its files are open. It is then checked as far as need be, downloads and seeds until it
@@ -211,6 +216,11 @@ impl Engine {
                 "some torrents did not stop in time; their last pieces are hashed again at the next start"
             );
         }
+        if let Some(dht) = &self.resources.dht
+            && timeout(ORDERLY, dht.stop()).await.is_err()
+        {
+            tracing::warn!("the DHT node did not stop in time; its table is as of the last save");
+        }
         let closed = self.resources.store.clone().close().await;
         if let Err(error) = closed {
             tracing::warn!(%error, "the store did not close in order");
@@ -226,8 +236,11 @@ impl Engine {
 
 impl Drop for Engine {
     /// Without [`Engine::shutdown`] everything still stops in order, only nobody waits for it: with the listener and the
-    /// engine the last handles to the torrents are gone.
+    /// engine the last handles to the torrents are gone. The DHT's table stays as of the last save.
     fn drop(&mut self) {
         self.deafen();
+        if let Some(node) = &self.node {
+            node.abort();
+        }
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, broadcast};
 use super::config::{Config, IoMode};
 use super::dht::Dht;
 use super::events::{Event, Hex};
+use super::sockets::Addresses;
 use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, WRITE_BUDGET};
 use crate::base::{InfoHash, PeerId};
 use crate::disk::{Disk, WritePath};
@@ -46,14 +47,19 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    pub(super) fn new(config: &Config, port: Option<u16>, store: Store, peer_id: PeerId) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        addresses: Addresses,
+        dht: Option<Dht>,
+        store: Store,
+    ) -> Self {
         let now = Instant::now();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
-            peer_id,
-            port,
-            udp_port: None,
-            dht: None,
+            peer_id: PeerId::ours(rand::random()),
+            port: addresses.tcp.map(|addr| addr.port()),
+            udp_port: addresses.udp.map(|addr| addr.port()),
+            dht,
             store,
             disk: Disk::new(cores.clamp(2, 8)),
             write_path: match config.io {

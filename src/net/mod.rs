@@ -12,3 +12,4 @@ mod reporter;
 pub mod spare;
 pub mod throttle;
 pub mod tracker;
+pub mod udp;

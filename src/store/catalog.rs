@@ -91,6 +91,12 @@ pub(super) fn load(state: &Path) -> Result<Catalog, StoreError> {
     Ok(catalog)
 }
 
+/// A torrent of the catalog in the state folder `state`, which may be in use: files of the catalog are only ever replaced
+/// whole. `None` if it is not there or cannot be read.
+pub fn glance(state: &Path, info_hash: InfoHash) -> Option<CatalogEntry> {
+    load_entry(&path_of(state, &info_hash, "torrent")).ok()
+}
+
 /// Whether any torrent is in the catalog, readable or not.
 pub(super) fn is_empty(state: &Path) -> Result<bool, StoreError> {
     let paths = durable::list(&folder(state))?;

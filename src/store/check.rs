@@ -22,6 +22,8 @@ pub struct Report {
     pub rows: usize,
     /// What is wrong, one line each. Empty if all is well.
     pub problems: Vec<String>,
+    /// Damaged rows that cost nothing but what they say, one line each: DHT nodes. The next save removes them.
+    pub passed_over: Vec<String>,
 }
 
 /// Checks the state folder and changes nothing in it but who holds its lock.
@@ -50,54 +52,79 @@ pub fn check(folder: &Path) -> Result<Report, StoreError> {
     let last = watermark::read(&path);
     let looked = open::guarded(&copy.database(), move |path| {
         let (database, _) = open::open_unchecked(path)?;
-        let (rows, mut problems) = problems(&database)?;
-        problems.extend(database.went_back(last)?);
-        Ok((rows, problems))
+        let mut found = findings(&database)?;
+        found.problems.extend(database.went_back(last)?);
+        Ok(found)
     });
-    let problems = match looked {
-        Ok((rows, problems)) => {
-            report.rows = rows;
-            problems
-        }
-        Err(StoreError::Damaged { what, .. }) => vec![what],
-        Err(StoreError::Newer { found, known, .. }) => vec![format!(
+    let found = match looked {
+        Ok(found) => found,
+        Err(StoreError::Damaged { what, .. }) => Findings::problem(what),
+        Err(StoreError::Newer { found, known, .. }) => Findings::problem(format!(
             "it is of version {found} and this seedbank knows up to {known}"
-        )],
+        )),
         // The copy could not be made to work, which says nothing of the original.
         Err(error) => return Err(error),
     };
-    let of_database = problems
-        .into_iter()
-        .map(|problem| format!("{}: {problem}", path.display()));
-    report.problems.extend(of_database);
+    let of_database = |line: String| format!("{}: {line}", path.display());
+    report.rows = found.rows;
+    let problems = found.problems.into_iter().map(of_database);
+    report.problems.extend(problems);
+    report.passed_over = found.passed_over.into_iter().map(of_database).collect();
     Ok(report)
 }
 
-/// Reads every row; says how many there are and what is wrong with them, one line each.
+/// What was found in the rows of a database, one line for each that is not sound.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// How many rows there are.
+    pub(super) rows: usize,
+    /// What takes the trust in all of them: what they claim of pieces is believed without hashing.
+    pub(super) problems: Vec<String>,
+    /// Rows of a cache, which can be missed.
+    pub(super) passed_over: Vec<String>,
+}
+
+impl Findings {
+    fn problem(what: String) -> Self {
+        Self {
+            problems: vec![what],
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads every row.
 ///
 /// # Errors
 /// If the disk fails. Content that cannot be read is not an error here but a line.
-pub(super) fn problems(database: &Database) -> Result<(usize, Vec<String>), StoreError> {
+pub(super) fn findings(database: &Database) -> Result<Findings, StoreError> {
     /// More lines help nobody.
     const MAX: usize = 1_000;
-    let (mut rows, mut problems) = (0, Vec::new());
+    let mut found = Findings::default();
     for row in database.sealed_rows(b"") {
         let (key, value) = match row {
             Ok(row) => row,
             Err(StoreError::Damaged { what, .. }) => {
                 // The next row may fail the same way, for ever.
-                problems.push(what);
+                found.problems.push(what);
                 break;
             }
             Err(error) => return Err(error),
         };
-        rows += 1;
-        let sound = codec::unseal(&key, &value).is_some_and(|body| is_sound(&key, body));
-        if !sound && problems.len() < MAX {
-            problems.push(format!("row {} is not readable", key.escape_ascii()));
+        found.rows += 1;
+        if codec::unseal(&key, &value).is_some_and(|body| is_sound(&key, body)) {
+            continue;
+        }
+        let lines = if schema::is_cache(&key) {
+            &mut found.passed_over
+        } else {
+            &mut found.problems
+        };
+        if lines.len() < MAX {
+            lines.push(format!("row {} is not readable", key.escape_ascii()));
         }
     }
-    Ok((rows, problems))
+    Ok(found)
 }
 
 /// Whether such a row may be in a database of this version.
@@ -107,14 +134,13 @@ fn is_sound(key: &[u8], body: &[u8]) -> bool {
         schema::VERSION => body.len() == 4,
         schema::SEQUENCE => body.len() == 8,
         schema::EPOCH => body.len() == 16,
-        schema::NODE_ID => body.len() == 20,
         [b't', b'/', ..] => rest == Some(0) && TorrentRow::decode(body).is_some(),
         [b'h', b'/', ..] => rest == Some(4) && pages::decode(body).is_some(),
         [b'f', b'/', ..] => rest == Some(4) && identities::decode(body).is_some(),
         [b'b', b'/', ..] => rest == Some(6) && partial::decode(body).is_some(),
         [b's', b'/', ..] => rest == Some(0) && Totals::decode(body).is_some(),
         [b'p', b'/', ..] => peers::decode(key, body).is_some(),
-        [b'd', b'/', ..] => nodes::decode(key, body).is_some(),
+        [b'd' | b'i', b'/', ..] => nodes::is_sound(key, body),
         _ => false,
     }
 }

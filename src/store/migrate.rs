@@ -40,12 +40,13 @@ pub(super) struct Changes(Batch);
 
 impl Changes {
     /// Stores `value`, sealed by the step, under `key`.
-    #[expect(
-        dead_code,
-        reason = "the first step starts from nothing and stores nothing"
-    )]
     fn put(&mut self, key: &[u8], value: &[u8]) {
         self.0.put_sealed(key, value);
+    }
+
+    /// Removes what is under `key`.
+    fn remove(&mut self, key: &[u8]) {
+        self.0.remove(key);
     }
 }
 

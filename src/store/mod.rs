@@ -49,10 +49,10 @@ use open::Folder;
 use torrents::Shape;
 use worker::{Job, Worker};
 
-pub use catalog::{Catalog, CatalogEntry, Choices};
+pub use catalog::{Catalog, CatalogEntry, Choices, glance};
 pub use check::{Report, check};
 pub use error::StoreError;
-pub use nodes::{KnownNode, SavedNodes};
+pub use nodes::{Identity, KnownNode, SavedNodes};
 pub use notes::Note;
 pub use open::History;
 pub use partial::Partial;
@@ -261,7 +261,8 @@ impl Store {
             .await
     }
 
-    /// The DHT's own id and nodes, as they were put last; none if they cannot be read.
+    /// The DHT's own ids and nodes, as they were put last, best first; without those that cannot be read. A node's last
+    /// answer may be up to an hour older than was put, and its round trip off by a factor of 1.5.
     pub async fn nodes(&self) -> SavedNodes {
         self.ask(|worker| worker.with(|database| nodes::load(database)))
             .await
@@ -271,8 +272,10 @@ impl Store {
             })
     }
 
-    /// Replaces the DHT's own id and nodes; of more than
-    /// [`STORED_NODES_MAX`](crate::base::limits::STORED_NODES_MAX) those that answered last are kept.
+    /// Replaces the DHT's own ids and nodes, all at once; of more than
+    /// [`STORED_NODES_MAX`](crate::base::limits::STORED_NODES_MAX) the best are kept ([`SavedNodes::nodes`]). What is stored
+    /// nearly as it is put is not written again. It survives the process once this returns, maybe not the machine: nodes are
+    /// a cache. Not for every node: in batches.
     ///
     /// # Errors
     /// If the database cannot be written.

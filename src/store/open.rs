@@ -158,13 +158,16 @@ impl Folder {
 fn open_guarded(path: &Path) -> Result<(Database, u32), StoreError> {
     guarded(path, |path| {
         let (mut database, found) = open_unchecked(path)?;
-        let (_, problems) = check::problems(&database)?;
+        let findings = check::findings(&database)?;
         let went_back = database.went_back(watermark::read(path))?;
-        if let Some(problem) = went_back.into_iter().chain(problems).next() {
+        if let Some(problem) = went_back.into_iter().chain(findings.problems).next() {
             return Err(StoreError::Damaged {
                 path: path.to_owned(),
                 what: problem,
             });
+        }
+        for row in findings.passed_over {
+            tracing::debug!(row, "the database is sound without it");
         }
         database.acquaint()?;
         if found == 0 {

@@ -8,28 +8,33 @@
 //! | `m/version` | schema version u32. This row keeps its layout in every version |
 //! | `m/sequence` | number of commits u64 |
 //! | `m/epoch` | 16 random bytes, drawn when the database was made; binds the notes to it |
-//! | `m/node` | our own DHT node id, 20 bytes |
 //! | `t/` ih | pieces u32 · files u32 · finished (0 or 1) · clean (0 or 1): nothing was written to its files since the last commit |
 //! | `h/` ih · page u32 | sequence u64 · 4,096 bits of durable pieces. A page without a bit is absent; so are all when finished |
 //! | `f/` ih · page u32 | 20 file identities, each 0 (unknown), or 1 · device u64 · inode u64 · size u64 · mtime i64 |
 //! | `b/` ih · piece u32 · chunk u16 | runs of blocks of an unfinished piece, each first u32 · end u32; at most 100 |
 //! | `s/` ih | bytes downloaded u64 · bytes uploaded u64 |
 //! | `p/` ih · address | last seen i64 (seconds since 1970) · failures u8 |
-//! | `d/` node id | address · dialects u8 · last answer i64 · round trip u32 (ms) · failures u8 |
+//! | `d/` node id · address | dialects u8 · last answer i64 (seconds since 1970) · round trip u32 (ms) · failures u8 |
+//! | `i/` our IP, or nothing | our own DHT node id there, 20 bytes · last used i64 (seconds since 1970, 0: unknown) |
 //!
-//! An address is 4 or 16 bytes of IP and a port u16. Anything that changes this table is a new version and a step in
-//! `migrations/`.
+//! An address is 4 or 16 bytes of IP and a port u16. Rows `d/` and `i/` are a cache: one that is damaged is passed over and
+//! costs nothing else. Anything that changes this table is a new version and a step in `migrations/`.
 
 use crate::base::InfoHash;
 
 /// The version that this program writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 pub(super) const VERSION: &[u8] = b"m/version";
 pub(super) const SEQUENCE: &[u8] = b"m/sequence";
 pub(super) const EPOCH: &[u8] = b"m/epoch";
-pub(super) const NODE_ID: &[u8] = b"m/node";
 pub(super) const NODES: &[u8] = b"d/";
+pub(super) const IDENTITIES: &[u8] = b"i/";
+
+/// Whether the row can be missed: what it says is learned again.
+pub(super) fn is_cache(key: &[u8]) -> bool {
+    key.starts_with(NODES) || key.starts_with(IDENTITIES)
+}
 
 /// Kinds of rows that belong to one torrent; the value is the first letter of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

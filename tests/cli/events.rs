@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::support::{Ended, Running, World, bytes, event};
 
@@ -28,11 +28,6 @@ fn listening(running: &mut Running) -> SocketAddr {
         .unwrap()
         .parse()
         .unwrap()
-}
-
-fn signal(running: &Running, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(running.pid()).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
 }
 
 #[test]
@@ -90,7 +85,7 @@ fn a_payload_is_shared_and_fetched_and_every_line_is_an_event() {
         world.path("d/film.mp4").exists(),
         "forgetting took the payload"
     );
-    signal(&seeder, Signal::INT);
+    seeder.signal(Signal::INT);
     assert_eq!(seeder.end(), 0);
 }
 
@@ -116,7 +111,7 @@ fn a_download_that_is_stopped_says_so_with_7() {
         let mut getter = Running::start(world.command(&args));
         getter.wait_for("resume");
         let since = Instant::now();
-        signal(&getter, asked);
+        getter.signal(asked);
         assert_eq!(getter.end(), 7);
         assert!(
             since.elapsed() < Duration::from_secs(5),
@@ -157,7 +152,16 @@ fn a_second_process_on_the_same_state_is_refused_with_path_and_pid() {
     let mut seeder = seed(&world, "p", "s");
     listening(&mut seeder);
     let pid = seeder.pid().to_string();
-    let args = ["seed", "p", "--tcp-listen", "127.0.0.1:0", "--state", "s"];
+    let args = [
+        "seed",
+        "p",
+        "--tcp-listen",
+        "127.0.0.1:0",
+        "--dht-listen",
+        "",
+        "--state",
+        "s",
+    ];
     let ended = world.run(&args);
     ended.refused(15, &pid);
     assert!(
@@ -177,6 +181,7 @@ fn the_demo_holds_what_it_promises() {
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     let report = ended.json();
     assert_eq!(report["held"], true);
+    assert!(report["report"]["warm"].as_u64().unwrap() > 0);
     assert_eq!(report["report"]["size"], 16 << 20);
     let left = fs::read_dir(world.path("tmp")).unwrap().count();
     assert_eq!(left, 0, "the demo left files behind");

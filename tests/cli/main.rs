@@ -6,8 +6,10 @@
 )]
 
 mod create;
+mod dht;
 mod events;
 mod legacy;
+mod magnets;
 mod refusals;
 mod state;
 mod support;

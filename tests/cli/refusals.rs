@@ -73,21 +73,53 @@ fn help_and_version_are_results() {
 }
 
 #[test]
-fn metainfo_from_peers_is_not_promised() {
+fn what_names_no_torrent_is_refused() {
     let world = World::new();
-    for source in [HASH, &format!("magnet:?xt=urn:btih:{HASH}")] {
-        let ended = world.run(&["show", source]);
-        ended.refused(1, "later version");
+    for command in ["show", "get", "magnet", "verify"] {
+        world.refused(&[command, "magnet:?xt=nonsense"], 28, "magnet");
+        let malformed = "magnet:?xt=urn:btih:0123";
+        world.refused(&[command, malformed], 28, "malformed");
     }
-    world.refused(&["show", "magnet:?xt=nonsense"], 28, "magnet");
+    let second_version = format!("magnet:?xt=urn:btmh:1220{}", "ab".repeat(32));
+    for command in ["show", "get", "verify"] {
+        world.refused(&[command, &second_version, "--state", "s"], 1, "v2-only");
+    }
+    assert!(is_empty(&world.path("s")), "a refused command wrote state");
 }
 
 #[test]
-fn a_dht_node_is_not_pretended() {
+fn a_dht_node_needs_an_address_and_nodes_that_can_be_called() {
     let world = World::new();
-    world.refused(&["dht"], 1, "DHT");
-    world.refused(&["dht", "lookup", HASH], 1, "DHT");
-    world.refused(&["-dht-listen", ":0", "-tcp-listen", ":0"], 1, "DHT");
+    world.refused(&["dht", "--dht-listen", ""], 28, "--dht-listen");
+    world.refused(
+        &["-dht-listen", "", "-tcp-listen", ":0"],
+        28,
+        "--dht-listen",
+    );
+    world.refused(
+        &["dht", "lookup", HASH, "--dht-listen", ""],
+        28,
+        "--dht-listen",
+    );
+    world.refused(&["dht", "--bootstrap", ":0"], 28, "port 0");
+    world.refused(&["get", HASH, "--bootstrap", "h:0"], 28, "port 0");
+    for line in [
+        &["dht", "--bootstrap", "nonsense"][..],
+        &["dht", "--bootstrap", "h:1,nonsense"],
+        &["dht", "--dht-listen", "6881"],
+        &["dht", "lookup"],
+        &["dht", "lookup", "0123"],
+        &["dht", "lookup", HASH, "--timeout", "0"],
+        &["dht", "look-up", HASH],
+        &["show", HASH, "--timeout", "soon"],
+    ] {
+        let ended = world.run(line);
+        assert_eq!(ended.code, 28, "{line:?}: {}", ended.stderr);
+        assert!(
+            ended.stdout.is_empty() && !ended.stderr.is_empty(),
+            "{line:?}"
+        );
+    }
 }
 
 #[test]

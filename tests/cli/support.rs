@@ -1,11 +1,13 @@
 //! A folder to work in and the program to run there.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A temporary folder with a home of its own.
@@ -35,7 +37,7 @@ impl World {
         path
     }
 
-    /// The program, to be run in the folder, without a setting from outside.
+    /// The program, to be run in the folder, without a setting from outside and with no DHT node to start from.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seedbank"));
         for (name, _) in std::env::vars_os() {
@@ -46,7 +48,8 @@ impl World {
         command.args(args).current_dir(self.0.path());
         command
             .env("HOME", self.path("home"))
-            .env_remove("XDG_STATE_HOME");
+            .env_remove("XDG_STATE_HOME")
+            .env("SEEDBANK_BOOTSTRAP", "");
         command.stdin(Stdio::null());
         command
     }
@@ -131,15 +134,33 @@ impl Running {
     /// The next event with this name; every line before it must be an event too.
     pub(crate) fn wait_for(&mut self, name: &str) -> Value {
         loop {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line).unwrap() == 0 {
-                panic!("it ended without `{name}`: {}", self.complaint());
-            }
-            let event = event(&line);
+            let event = self.next_event(name);
             if event["event"] == name {
                 return event;
             }
         }
+    }
+
+    /// Waits until another node of the DHT has taken in that it has a torrent.
+    pub(crate) fn announced(&mut self) {
+        let mut told = HashSet::new();
+        loop {
+            let event = self.next_event("the announcement");
+            let addr = event["addr"].as_str().unwrap_or_default().to_owned();
+            match (event["event"].as_str(), event["dir"].as_str()) {
+                (Some("dht_announce"), Some("out")) => drop(told.insert(addr)),
+                (Some("dht_pong"), Some("in")) if told.contains(&addr) => return,
+                _ => {}
+            }
+        }
+    }
+
+    fn next_event(&mut self, wanted: &str) -> Value {
+        let mut line = String::new();
+        if self.lines.read_line(&mut line).unwrap() == 0 {
+            panic!("it ended without {wanted}: {}", self.complaint());
+        }
+        event(&line)
     }
 
     /// Waits for its end, its remaining lines being events; the exit status.
@@ -151,6 +172,12 @@ impl Running {
             }
             event(&line);
         }
+    }
+
+    /// Ctrl-C, or another wish to have it stop.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     fn complaint(&mut self) -> String {

@@ -15,7 +15,8 @@ use super::wait;
 /// The loopback address.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A bare command: the binary under test, without any `SEEDBANK_…` variable of the one who runs the tests, and with a home of its own.
+/// A bare command: the binary under test, without any `SEEDBANK_…` variable of the one who runs the tests, with a home of its
+/// own, and with no DHT node to start from unless it is given one: no test ever talks to the routers of the real network.
 pub fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seedbank"));
     for (name, _) in std::env::vars_os() {
@@ -24,14 +25,27 @@ pub fn command(home: &Path) -> Command {
         }
     }
     command.env("HOME", home).env_remove("XDG_STATE_HOME");
+    command.env("SEEDBANK_BOOTSTRAP", "");
     command
 }
 
-/// A `get` or `seed` that is being put together: listening on a free loopback port, without DHT, events on standard output.
+/// A `get`, `seed` or `dht` that is being put together: listening on a free loopback port, without DHT, events on standard output.
 #[derive(Debug)]
 pub struct Run {
     command: Command,
     listen: String,
+    dht: String,
+}
+
+/// `seedbank dht --state STATE …`: a node alone.
+pub fn node(state: &Path) -> Run {
+    let mut command = command(state.parent().unwrap());
+    command.args(["dht", "--log", "json", "--state"]).arg(state);
+    Run {
+        command,
+        listen: String::new(),
+        dht: "127.0.0.1:0".to_owned(),
+    }
 }
 
 /// `seedbank seed SOURCE --dest DEST --state STATE …`
@@ -58,13 +72,21 @@ impl Run {
     fn new(mode: &str, sources: &[&Path], dest: &Path, state: &Path) -> Self {
         let mut command = command(state.parent().unwrap());
         command.arg(mode).args(sources);
-        command.args(["--log", "json", "--dht-listen", ""]);
+        command.args(["--log", "json"]);
         command.arg("--dest").arg(dest);
         command.arg("--state").arg(state);
         Self {
             command,
             listen: "127.0.0.1:0".to_owned(),
+            dht: String::new(),
         }
+    }
+
+    /// With a DHT node on a free loopback port that starts from the node at `bootstrap`, if any.
+    pub fn dht(mut self, bootstrap: Option<SocketAddr>) -> Self {
+        self.dht = "127.0.0.1:0".to_owned();
+        let bootstrap = bootstrap.map_or_else(String::new, |addr| addr.to_string());
+        self.flag("--bootstrap", bootstrap)
     }
 
     /// A peer to try.
@@ -93,6 +115,7 @@ impl Run {
     /// Starts it.
     pub fn spawn(mut self) -> Seedbank {
         self.command.args(["--tcp-listen", &self.listen]);
+        self.command.args(["--dht-listen", &self.dht]);
         Seedbank::spawn(&mut self.command)
     }
 }
@@ -119,6 +142,31 @@ impl Seedbank {
         let addr = event["tcp"].as_str().unwrap_or_default();
         addr.parse()
             .unwrap_or_else(|_| panic!("no address to dial in {event}"))
+    }
+
+    /// The address of its DHT node, which its `listening` event names.
+    pub fn udp(&self) -> SocketAddr {
+        let event = self.wait_for("listening", wait::SOON, |_| true);
+        let addr = event["udp"].as_str().unwrap_or_default();
+        addr.parse()
+            .unwrap_or_else(|_| panic!("no DHT node in {event}"))
+    }
+
+    /// Waits until another node of the DHT has taken in that it has a torrent.
+    pub fn announced(&self) {
+        let mut told = BTreeSet::new();
+        let answered = |line: &str| {
+            let event = event(line)?;
+            let addr = event["addr"].as_str().unwrap_or_default().to_owned();
+            match (event["event"].as_str()?, event["dir"].as_str()?) {
+                ("dht_announce", "out") => drop(told.insert(addr)),
+                ("dht_pong", "in") if told.contains(&addr) => return Some(()),
+                _ => {}
+            }
+            None
+        };
+        let announced = self.process.stdout().find(wait::SOON, answered);
+        assert!(announced.is_some(), "{}", self.process.transcript());
     }
 
     /// Waits until `torrents` torrents are looked at, so that a peer that asks for one is not turned away; where it listens.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use seedbank::engine::{AddTorrent, Engine, ErrorKind, Event, Goal, State};
+use seedbank::engine::{ErrorKind, Event, Goal, State};
 use tokio::sync::broadcast;
 
 use crate::world::{PIECE, World, bytes};
@@ -141,6 +141,7 @@ async fn pause_and_resume_hash_nothing_and_let_go_of_the_files_between() {
     let world = World::new();
     let (engine, torrent) = world.seeder().await;
     let mut events = engine.subscribe();
+    assert_eq!(resumed(&mut events).await, (0, 16, 0));
     torrent.pause().await;
     assert!(matches!(torrent.status().state, State::Paused));
     let path = world.path("source/pair/a");

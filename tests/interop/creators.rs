@@ -8,7 +8,7 @@ use crate::common::metainfo::{self, Torrent};
 use crate::common::payload;
 use crate::common::process::Process;
 use crate::common::{World, seedbank, skip, wait};
-use crate::libtorrent::{Libtorrent, SCRIPT};
+use crate::libtorrent::{self, Libtorrent};
 
 const PIECE: u32 = 64 * 1024;
 const TRACKER: &str = "http://127.0.0.1:9/announce";
@@ -84,8 +84,8 @@ fn libtorrent_gives_the_same_info_hash() {
         &[],
         |_| true,
         |payload, out| {
-            let mut command = Command::new("python3");
-            command.args([SCRIPT, "create"]).arg(payload).arg(out);
+            let mut command = libtorrent::command("libtorrent_peer.py");
+            command.arg("create").arg(payload).arg(out);
             command.arg(PIECE.to_string());
             command
         },

@@ -1,16 +1,20 @@
-//! libtorrent, by way of its Python binding and `libtorrent_peer.py`.
+//! libtorrent, by way of its Python binding and the scripts `libtorrent_….py`.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::client::{Client, Job, Role, pairs};
 use crate::common::process::Process;
 use crate::common::skip;
 
-/// Where our script is.
-pub(crate) const SCRIPT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/interop/libtorrent_peer.py"
-);
+/// Runs `script`, which lies beside this file.
+pub(crate) fn command(script: &str) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+    let mut command = Command::new("python3");
+    // Compiled modules would be left in the source tree.
+    command.arg("-B").arg(folder.join(script));
+    command
+}
 
 /// See the module.
 pub(crate) struct Libtorrent;
@@ -37,8 +41,8 @@ impl Client for Libtorrent {
         };
         Process::spawn(
             "libtorrent",
-            Command::new("python3")
-                .args([SCRIPT, mode])
+            command("libtorrent_peer.py")
+                .arg(mode)
                 .arg(job.torrent)
                 .arg(job.folder)
                 .arg(job.ip.to_string()),

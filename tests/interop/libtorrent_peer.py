@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""A peer made of python libtorrent, with every discovery off.
+"""A peer made of python libtorrent, with every discovery off that it is not told to use.
 
-libtorrent_peer.py seed TORRENT FOLDER IP            prints "listening PORT" when the payload is checked and shared
-libtorrent_peer.py get TORRENT FOLDER IP [PEER]      ends when the payload is whole; PEER is host:port
-libtorrent_peer.py create PATH OUT PIECE_LENGTH      writes a v1 .torrent, files in the order of their paths
+libtorrent_peer.py seed SOURCE FOLDER IP [peer=HOST:PORT] [bootstrap=HOST:PORT]
+    prints "listening PORT" when the payload is checked and shared
+libtorrent_peer.py get SOURCE FOLDER IP [peer=HOST:PORT] [bootstrap=HOST:PORT]
+    ends when the payload is whole
+libtorrent_peer.py create PATH OUT PIECE_LENGTH
+    writes a v1 .torrent, files in the order of their paths
+
+SOURCE is a .torrent or a magnet link; a bootstrap address turns the DHT on.
 """
 
 import os
 import sys
-import time
 
 import libtorrent as lt
+from libtorrent_session import session
 
 
 def create(path, out, piece_length):
@@ -27,39 +32,32 @@ def create(path, out, piece_length):
     print(lt.torrent_info(out).info_hashes().v1, flush=True)
 
 
-def session(ip):
-    return lt.session(
-        {
-            "listen_interfaces": f"{ip}:0",
-            "enable_dht": False,
-            "enable_lsd": False,
-            "enable_upnp": False,
-            "enable_natpmp": False,
-            "enable_incoming_utp": False,
-            "enable_outgoing_utp": False,
-            "allow_multiple_connections_per_ip": True,
-            "alert_mask": lt.alert.category_t.error_notification
-            | lt.alert.category_t.status_notification
-            | lt.alert.category_t.tracker_notification
-            | lt.alert.category_t.peer_notification,
-        }
-    )
-
-
-def transfer(mode, torrent, folder, ip, peer=None):
-    ses = session(ip)
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(torrent)
+def torrent(source, folder):
+    if source.startswith("magnet:"):
+        params = lt.parse_magnet_uri(source)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(source)
     params.save_path = folder
-    handle = ses.add_torrent(params)
-    if peer:
-        host, port = peer.rsplit(":", 1)
+    return params
+
+
+def transfer(mode, source, folder, ip, *options):
+    options = dict(option.split("=", 1) for option in options)
+    bootstrap = options.get("bootstrap")
+    ses = session(ip, [bootstrap] if bootstrap else None)
+    handle = ses.add_torrent(torrent(source, folder))
+    if "peer" in options:
+        host, port = options["peer"].rsplit(":", 1)
         handle.connect_peer((host, int(port)))
     said = False
     while True:
         ses.wait_for_alert(200)
         for alert in ses.pop_alerts():
             print(alert.message(), file=sys.stderr, flush=True)
+            if isinstance(alert, lt.dht_bootstrap_alert):
+                # The first announce came too early if it was before this.
+                handle.force_dht_announce()
         status = handle.status()
         if status.is_seeding and mode == "get":
             # The trackers hear "completed" and "stopped"; the files are written and closed.

@@ -1,8 +1,8 @@
-//! The files of the demo: its folder, the random payload, and the comparison at the end.
+//! The files of the demo: room for them, the random payload, and the comparison at the end.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::BinaryBytes;
 use rand::rngs::StdRng;
@@ -13,53 +13,23 @@ use crate::cli::exit::{Exit, Failure};
 /// Bytes that are made or compared at a time.
 const CHUNK: usize = 1 << 20;
 
-/// A folder for temporary files that is removed with everything in it.
-#[derive(Debug)]
-pub(super) struct Folder(PathBuf);
-
-impl Folder {
-    /// Makes a new one.
-    ///
-    /// # Errors
-    /// If the system's folder for temporary files cannot be written.
-    pub(super) fn new() -> Result<Self, Failure> {
-        let name = format!("seedbank-demo-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).map_err(|error| Failure::create(&path, &error))?;
-        Ok(Self(path))
+/// Refuses to begin what cannot end for want of room.
+///
+/// # Errors
+/// If fewer than `bytes` are free in `folder`.
+pub(super) fn check_room(folder: &Path, bytes: u64) -> Result<(), Failure> {
+    // A filesystem that does not say how much is free gets the benefit of the doubt.
+    let free = fs2::available_space(folder).unwrap_or(u64::MAX);
+    if free >= bytes {
+        return Ok(());
     }
-
-    /// The path of a file in it.
-    pub(super) fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// Refuses to begin what cannot end for want of room.
-    ///
-    /// # Errors
-    /// If fewer than `bytes` are free.
-    pub(super) fn check_room(&self, bytes: u64) -> Result<(), Failure> {
-        // A filesystem that does not say how much is free gets the benefit of the doubt.
-        let free = fs2::available_space(&self.0).unwrap_or(u64::MAX);
-        if free >= bytes {
-            return Ok(());
-        }
-        let message = format!(
-            "the demo takes {} in {} and {} are free",
-            BinaryBytes(bytes),
-            self.0.display(),
-            BinaryBytes(free)
-        );
-        Err(Failure::new(Exit::DiskFull, message)
-            .hint("make it smaller with --size, or set TMPDIR"))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What cannot be removed is left for the system to clear away.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    let message = format!(
+        "the demo takes {} in {} and {} are free",
+        BinaryBytes(bytes),
+        folder.display(),
+        BinaryBytes(free)
+    );
+    Err(Failure::new(Exit::DiskFull, message).hint("make it smaller with --size, or set TMPDIR"))
 }
 
 /// Makes a file of `size` bytes that follow from `seed`.
@@ -115,6 +85,7 @@ pub(super) fn same(one: &Path, other: &Path) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn files_are_the_same_only_byte_by_byte() {

@@ -1,6 +1,5 @@
 //! The end of the demo: what was promised, what was measured, and whether it held.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
@@ -8,6 +7,15 @@ use serde::Serialize;
 
 use super::swarm::{Role, Swarm};
 use crate::cli::output::Output;
+
+/// How long the leecher that was killed took, from its new start.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// Until it knew what it had.
+    pub(super) back: Duration,
+    /// Until it had a peer.
+    pub(super) found: Duration,
+}
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -18,8 +26,12 @@ pub(super) struct Report {
     pieces: u32,
     /// Pieces that the first leecher had verified when it was killed.
     verified_at_kill: u32,
-    /// Time until it was back, in seconds.
+    /// Time from its new start until it was back, in seconds.
     back_after: f64,
+    /// Nodes of its saved table that answered it then.
+    warm: u64,
+    /// Time from its new start until it had a peer, in seconds.
+    peer_after: f64,
     trusted: u64,
     rechecked: u64,
     /// Pieces that it had to fetch after it was back.
@@ -45,26 +57,24 @@ impl Report {
     pub(super) fn new(
         size: u64,
         swarm: &Swarm<'_>,
-        back: Duration,
+        times: &Times,
+        first_run: u64,
         orderly: bool,
         equal: [bool; 2],
     ) -> Self {
         let (seeder, first) = (swarm.seen(Role::Seeder), swarm.seen(Role::First));
         let (second, again) = (swarm.seen(Role::Second), swarm.seen(Role::Again));
         let resume = again.resume;
-        let sent = |by: &super::swarm::Seen, to: Option<&SocketAddr>| {
-            to.and_then(|to| by.sent.get(to)).copied().unwrap_or(0)
-        };
-        // The seeder's first guest was the first leecher; the second leecher called it at its own address.
-        let first_run = sent(&seeder, seeder.joined.first()) + sent(&second, first.tcp.as_ref());
         let second_run = again.complete.unwrap_or(0);
-        let seeded: u64 = seeder.sent.values().sum();
+        let seeded = seeder.sent;
         let second_leecher = second.complete.unwrap_or(0);
         Self {
             size,
             pieces: again.total,
             verified_at_kill: first.verified,
-            back_after: back.as_secs_f64(),
+            back_after: times.back.as_secs_f64(),
+            warm: again.warm.unwrap_or(0),
+            peer_after: times.found.as_secs_f64(),
             trusted: resume.map_or(0, |resume| resume.trusted),
             rechecked: resume.map_or(0, |resume| resume.rechecked),
             missing: resume.map_or(u64::MAX, |resume| resume.missing),
@@ -84,11 +94,15 @@ impl Report {
     }
 
     /// Each promise with whether it held.
-    fn promises(&self) -> [(&'static str, bool); 4] {
+    fn promises(&self) -> [(&'static str, bool); 5] {
         [
             (
                 "the killed leecher kept every piece it had verified",
                 self.kept() >= u64::from(self.verified_at_kill),
+            ),
+            (
+                "it found the swarm again by its own table of DHT nodes",
+                self.warm > 0,
             ),
             (
                 "the first leecher has the bytes of the payload",
@@ -124,6 +138,8 @@ impl Report {
             format!("{} pieces ({percent:.0} %)", self.verified_at_kill),
         );
         row("it was back after", format!("{:.2} s", self.back_after));
+        row("  nodes of its table that answered", self.warm.to_string());
+        row("  it had a peer after", format!("{:.2} s", self.peer_after));
         row("  pieces trusted", self.trusted.to_string());
         row("  pieces hashed again", self.rechecked.to_string());
         row("  pieces kept", self.kept().to_string());

@@ -1,6 +1,6 @@
 //! The processes of the demo and what each of them said so far.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ const TELL: Duration = Duration::from_secs(1);
 /// A process of the demo by its part in the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
+    /// Is where the DHT begins.
+    Node,
     /// Has the payload.
     Seeder,
     /// Fetches it and is killed.
@@ -39,6 +41,7 @@ impl Role {
     /// The folder of its files, which [`Role::Again`] takes over from [`Role::First`].
     pub(super) fn folder(self) -> &'static str {
         match self {
+            Self::Node => "node",
             Self::Seeder => "seeder",
             Self::First | Self::Again => "leecher-1",
             Self::Second => "leecher-2",
@@ -49,6 +52,7 @@ impl Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Node => "DHT node",
             Self::Seeder => "seeder",
             Self::First => "first leecher",
             Self::Second => "second leecher",
@@ -71,10 +75,18 @@ pub(super) struct Resume {
 /// What a process said so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// Where it listens.
+    /// Where it takes connections.
     pub(super) tcp: Option<SocketAddr>,
+    /// Where it takes datagrams.
+    pub(super) udp: Option<SocketAddr>,
+    /// A node of the DHT took in that it has the torrent.
+    pub(super) announced: bool,
+    /// Nodes of an earlier run that were there again when its DHT node was ready.
+    pub(super) warm: Option<u64>,
     /// Addresses that connected to it or that it connected to, in order.
     pub(super) joined: Vec<SocketAddr>,
+    /// Connections that ended.
+    pub(super) left: usize,
     /// Pieces verified.
     pub(super) verified: u32,
     /// Pieces of the torrent.
@@ -83,13 +95,15 @@ pub(super) struct Seen {
     pub(super) resume: Option<Resume>,
     /// Payload bytes received when it was complete.
     pub(super) complete: Option<u64>,
-    /// Payload bytes sent to each address, of connections that ended.
-    pub(super) sent: HashMap<SocketAddr, u64>,
+    /// Payload bytes that it sent over connections that ended.
+    pub(super) sent: u64,
     /// It says nothing any more.
     pub(super) ended: bool,
     down_rate: u64,
     up_rate: u64,
     peers: u64,
+    /// Nodes that it told of the torrent and that did not answer yet.
+    told: HashSet<SocketAddr>,
     /// The last thing it said to people.
     prose: String,
 }
@@ -265,6 +279,11 @@ impl Drop for Swarm<'_> {
 }
 
 impl Seen {
+    /// Connections that it has.
+    pub(super) fn connections(&self) -> usize {
+        self.joined.len().saturating_sub(self.left)
+    }
+
     fn rates(&self) -> String {
         let (down, up) = (BinaryBytes(self.down_rate), BinaryBytes(self.up_rate));
         format!("down {down}/s  up {up}/s  peers {}", self.peers)
@@ -276,12 +295,17 @@ impl Seen {
         let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
         let address = |key: &str| text(key).parse::<SocketAddr>().ok();
         match text("event") {
-            "listening" => self.tcp = address("tcp"),
+            "listening" => (self.tcp, self.udp) = (address("tcp"), address("udp")),
+            "dht_announce" if text("dir") == "out" => self.told.extend(address("addr")),
+            "dht_pong" if text("dir") == "in" => {
+                let from = address("addr");
+                self.announced |= from.is_some_and(|from| self.told.remove(&from));
+            }
+            "dht_ready" => self.warm = Some(number("warm")),
             "joined_to_peer" => self.joined.extend(address("peer")),
             "left_peer" => {
-                if let Some(peer) = address("peer") {
-                    *self.sent.entry(peer).or_default() += number("uploaded");
-                }
+                self.left += 1;
+                self.sent += number("uploaded");
             }
             "have" => (self.verified, self.total) = (small("verified"), small("total")),
             "progress" => {
@@ -325,7 +349,7 @@ mod tests {
         let _ = bar(Role::Seeder);
         let mut seen = Seen::default();
         let lines = [
-            r#"{"event":"listening","tcp":"127.0.0.1:4","udp":null,"state":"s"}"#,
+            r#"{"event":"listening","tcp":"127.0.0.1:4","udp":"127.0.0.1:9","state":"s"}"#,
             r#"{"event":"resume","trusted":3,"rechecked":2,"missing":6,"total":10,"clean":false}"#,
             r#"{"event":"joined_to_peer","peer":"127.0.0.1:5"}"#,
             r#"{"event":"left_peer","peer":"127.0.0.1:5","uploaded":7}"#,
@@ -335,9 +359,17 @@ mod tests {
             seen.note(&serde_json::from_str(line).unwrap());
         }
         assert_eq!(seen.tcp, Some("127.0.0.1:4".parse().unwrap()));
+        assert_eq!(seen.udp, Some("127.0.0.1:9".parse().unwrap()));
         assert_eq!((seen.verified, seen.total), (4, 10));
-        assert_eq!(seen.sent[&seen.joined[0]], 15);
+        assert_eq!((seen.sent, seen.connections()), (15, 0));
         seen.note(&serde_json::json!({"event": "complete", "downloaded": 9}));
         assert_eq!(seen.complete, Some(9));
+        let message =
+            |event, dir, addr| serde_json::json!({"event": event, "dir": dir, "addr": addr});
+        seen.note(&message("dht_announce", "out", "127.0.0.1:7"));
+        seen.note(&message("dht_pong", "in", "127.0.0.1:8"));
+        assert!(!seen.announced, "another node answered");
+        seen.note(&message("dht_pong", "in", "127.0.0.1:7"));
+        assert!(seen.announced);
     }
 }

@@ -15,6 +15,15 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// The one that a datagram beginning with this byte is written in; `None`: it belongs to another protocol.
+    pub fn of(first: u8) -> Option<Self> {
+        match first {
+            b'd' => Some(Self::Krpc),
+            b'{' => Some(Self::Json),
+            _ => None,
+        }
+    }
+
     /// Its name in events.
     pub fn as_str(self) -> &'static str {
         match self {

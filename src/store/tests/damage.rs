@@ -24,6 +24,7 @@ async fn make(folder: &Path) {
     };
     store.commit(IH, commit).await.unwrap();
     store.note(IH, vec![Note::Verified(4)]).await.unwrap();
+    store.put_nodes(nodes::saved()).await.unwrap();
     store.close().await.unwrap();
     // A second start writes a snapshot of what the first one logged.
     open(folder).await.0.close().await.unwrap();
@@ -41,6 +42,18 @@ async fn hold(folder: &Path, what: &str) -> bool {
     assert!(
         found.iter().all(|piece| DURABLE.contains(piece)),
         "{what}: {found:?}"
+    );
+    let (made, known) = (nodes::saved(), store.nodes().await);
+    assert!(
+        known.nodes.iter().all(|node| made.nodes.contains(node)),
+        "{what}"
+    );
+    assert!(
+        known
+            .identities
+            .iter()
+            .all(|id| made.identities.contains(id)),
+        "{what}"
     );
     if matches!(history, History::Rebuilt { .. }) {
         assert!(found.is_empty(), "{what}");

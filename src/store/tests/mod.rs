@@ -79,7 +79,11 @@ fn everything_put_is_there_after_a_restart() {
         })
         .into();
     let nodes = SavedNodes {
-        own: Some([3; 20]),
+        identities: vec![Identity {
+            external: None,
+            id: [3; 20],
+            last_used: 1 << 40,
+        }],
         nodes: vec![KnownNode {
             id: [4; 20],
             addr: "[::1]:9".parse().unwrap(),
@@ -477,12 +481,13 @@ fn child_that_commits_and_aborts() {
         store.clear(IH, vec![2]).await.unwrap();
         let notes = vec![Note::Verified(4), blocks(5, 0..3)];
         store.note(IH, notes).await.unwrap();
+        store.put_nodes(nodes::saved()).await.unwrap();
         std::process::abort();
     });
 }
 
 #[test]
-fn commits_clears_and_notes_survive_a_process_that_aborts() {
+fn commits_clears_notes_and_nodes_survive_a_process_that_aborts() {
     let folder = tempfile::tempdir().unwrap();
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::tests::child_that_commits_and_aborts"])
@@ -498,9 +503,11 @@ fn commits_clears_and_notes_survive_a_process_that_aborts() {
         let record = load(&store).await.unwrap();
         assert_eq!(record.durable.iter().collect::<Vec<_>>(), [1, 8_999]);
         assert_eq!(record.notes, [Note::Verified(4), blocks(5, 0..3)]);
+        assert_eq!(store.nodes().await, nodes::saved());
     });
 }
 
 mod damage;
 mod full;
 mod model;
+mod nodes;

@@ -1,42 +1,46 @@
 //! The DHT node's task, and the handle by which others use it.
 
-use tokio::sync::mpsc;
+mod hosts;
+mod saved;
+mod task;
+mod traffic;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub(super) use task::DhtTask;
 
 use crate::base::InfoHash;
 use crate::format::host::HostPort;
+pub(super) use crate::proto::dht::Announce;
 
 /// Orders that wait for the node's task.
 const ORDERS: usize = 256;
 /// Batches of peers that wait for whoever searches.
 const FOUND: usize = 64;
 
-/// What to say of ourselves while searching for a torrent's peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Announce {
-    /// The TCP port where peers reach us.
-    pub(super) port: NonZeroU16,
-    /// Whether we have all of the torrent.
-    pub(super) seed: bool,
-}
-
 /// What the node's task is told.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Find peers until nobody receives them any more.
-    Search {
-        info_hash: InfoHash,
-        announce: Option<Announce>,
-        /// Whether it ends by itself when the closest nodes have answered.
-        once: bool,
-        found: mpsc::Sender<Vec<SocketAddr>>,
-    },
+    Search(Wish),
     /// Nodes that may be worth knowing, by address.
     Nodes(Vec<SocketAddr>),
     /// The same, by name.
     Hosts(Vec<HostPort>),
+    /// Save the table and end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A search that somebody wants.
+#[derive(Debug)]
+pub(super) struct Wish {
+    info_hash: InfoHash,
+    announce: Option<Announce>,
+    /// Whether it ends by itself when the closest nodes have answered.
+    once: bool,
+    found: mpsc::Sender<Vec<SocketAddr>>,
 }
 
 /// A handle to the node.
@@ -65,15 +69,15 @@ impl Dht {
     fn begin(&self, info_hash: InfoHash, announce: Option<Announce>, once: bool) -> Search {
         let (found, peers) = mpsc::channel(FOUND);
         let orders = self.orders.clone();
+        let wish = Wish {
+            info_hash,
+            announce,
+            once,
+            found,
+        };
         tokio::spawn(async move {
-            let search = Order::Search {
-                info_hash,
-                announce,
-                once,
-                found,
-            };
-            // A node that has ended drops the sender, which ends the search.
-            let _ = orders.send(search).await;
+            // A node that has ended drops the wish, which ends the search.
+            let _ = orders.send(Order::Search(wish)).await;
         });
         Search { peers }
     }
@@ -81,6 +85,15 @@ impl Dht {
     /// Tells of nodes that may be worth knowing. Told too fast they are forgotten.
     pub(super) fn add_nodes(&self, nodes: Vec<SocketAddr>) {
         let _ = self.orders.try_send(Order::Nodes(nodes));
+    }
+
+    /// Has the table saved and the node ended.
+    pub(super) async fn stop(&self) {
+        let (stopped, done) = oneshot::channel();
+        if self.orders.send(Order::Stop(stopped)).await.is_ok() {
+            // An error means that the node has ended already.
+            let _ = done.await;
+        }
     }
 
     /// Tells of nodes by name.

@@ -1,0 +1,346 @@
+//! The routing table of a DHT node (BEP 5): whom to ask about which part of the space. One table for each address family.
+//!
+//! A node enters only by a verified answer, and an old good node is never pushed out by a newcomer, unless its id may not be at
+//! its address and the newcomer's may (BEP 42). Of each network of the internet a bucket has one node at most, so that many ids
+//! at few addresses gain nothing. When nobody answers at all, it is our network that is down: nobody is blamed and all are kept.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::bucket::{self, Bucket};
+use super::entry::{Entry, Standing};
+use super::message::{Contact, Dialect};
+use super::scope::scope;
+use super::shunned::Shunned;
+use crate::base::NodeId;
+use crate::base::random::Random;
+
+/// Least time between two checks of nodes: their times bunch up after a start.
+const CHECK_SPACING: Duration = Duration::from_millis(250);
+/// The same while our network seems down.
+const CHECK_SPACING_DARK: Duration = Duration::from_secs(5);
+/// Least time between two refreshes, for the same reason.
+const REFRESH_SPACING: Duration = Duration::from_secs(5);
+/// Queries to nodes of the table that went unanswered one after the other, until it is taken to be our own network that fails.
+const DARK_FAILURES: u32 = 16;
+
+/// The routing table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    own: NodeId,
+    /// By leading bits shared with `own`. There is one more than the deepest in use.
+    buckets: Vec<Bucket>,
+    /// The ids of all entries and spares.
+    ids: BTreeMap<SocketAddr, NodeId>,
+    shunned: Shunned,
+    /// Failures of entries since the last answer of any.
+    silence: u32,
+    next_check: Instant,
+    next_refresh: Instant,
+    random: Random,
+}
+
+impl Table {
+    /// An empty table around `own`. Which points are looked up to refresh it follows from `seed`.
+    pub fn new(now: Instant, own: NodeId, seed: u64) -> Self {
+        Self {
+            own,
+            buckets: vec![Bucket::new(now, bucket::places(0))],
+            ids: BTreeMap::new(),
+            shunned: Shunned::new(),
+            silence: 0,
+            next_check: now,
+            next_refresh: now,
+            random: Random::new(seed),
+        }
+    }
+
+    /// Our own id.
+    pub fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// Gives ourselves another id, and every node the place that follows from it. Those that do not fit are dropped, the latest
+    /// acquaintances first.
+    pub fn set_own(&mut self, now: Instant, own: NodeId) {
+        let old = std::mem::replace(&mut self.buckets, vec![Bucket::new(now, bucket::places(0))]);
+        self.own = own;
+        self.ids.clear();
+        let mut entries: Vec<_> = old.iter().flat_map(Bucket::entries).cloned().collect();
+        entries.sort_by_key(|entry| entry.since);
+        entries.extend(old.iter().flat_map(Bucket::spares).cloned());
+        for entry in entries {
+            self.offer(now, entry);
+        }
+    }
+
+    /// A node answered a query of ours: `contact` has its id and the address that query and answer agree on. The only way into
+    /// the table. Says whether the node has a place now.
+    ///
+    /// A node that answers with another id than before loses its place, and gets none for some minutes.
+    pub fn on_answer(
+        &mut self,
+        now: Instant,
+        contact: Contact,
+        dialect: Dialect,
+        round_trip: Duration,
+    ) -> bool {
+        let Contact { id, addr } = contact;
+        self.silence = 0;
+        match self.ids.get(&addr) {
+            Some(&known) if known == id => {
+                self.bucket_mut(now, id)
+                    .update(id, |entry| entry.on_answer(now, dialect, round_trip));
+            }
+            Some(&known) => {
+                self.remove(now, known);
+                self.shunned.insert(now, contact);
+            }
+            None => {
+                if self.could_be_ours(contact) && self.shunned.allows(now, contact) {
+                    self.offer(now, Entry::new(now, contact, dialect, round_trip));
+                }
+            }
+        }
+        self.has_place(contact)
+    }
+
+    /// A node queried us. That speaks for it if it is in the table, and is nothing to anybody else: queries can be forged.
+    pub fn on_query(&mut self, now: Instant, contact: &Contact, dialect: Dialect) {
+        if self.ids.get(&contact.addr) == Some(&contact.id) {
+            self.bucket_mut(now, contact.id)
+                .update(contact.id, |entry| entry.on_query(now, dialect));
+        }
+    }
+
+    /// The node at `addr` did not answer a query in time.
+    pub fn on_timeout(&mut self, now: Instant, addr: SocketAddr) {
+        let Some(&id) = self.ids.get(&addr) else {
+            return;
+        };
+        self.silence = self.silence.saturating_add(1);
+        if self.is_dark() {
+            self.bucket_mut(now, id)
+                .update(id, |entry| entry.on_try(now));
+            return;
+        }
+        let mut gone = Vec::new();
+        self.bucket_mut(now, id).on_failure(now, id, &mut gone);
+        self.forget(&gone);
+    }
+
+    /// Whether so many nodes failed in a row that our own network must be down. Failures do not count meanwhile.
+    pub fn is_dark(&self) -> bool {
+        self.silence > DARK_FAILURES
+    }
+
+    /// The nodes closest to `target` that are not bad, at most `count`, in order of distance.
+    pub fn closest(&self, target: NodeId, count: usize) -> Vec<&Entry> {
+        let home = self.depth_of(target);
+        let (nearer, rest) = self.buckets.split_at(home.min(self.buckets.len()));
+        let (here, deeper) = rest.split_at(rest.len().min(1));
+        // Whoever shares more bits with the target than we do is in our bucket of it; then come those that share as many as we
+        // do, which is all of the deeper ones, and then bucket by bucket those that share fewer.
+        let groups = [here, deeper].into_iter().chain(nearer.rchunks(1));
+        let mut found = Vec::with_capacity(count);
+        for group in groups {
+            let room = count - found.len();
+            if room == 0 {
+                break;
+            }
+            let mut group: Vec<_> = group
+                .iter()
+                .flat_map(Bucket::entries)
+                .filter(|entry| !entry.is_bad())
+                .collect();
+            let distance = |entry: &&Entry| entry.contact.id.distance(&target);
+            if group.len() > room {
+                group.select_nth_unstable_by_key(room, distance);
+                group.truncate(room);
+            }
+            group.sort_unstable_by_key(distance);
+            found.append(&mut group);
+        }
+        found
+    }
+
+    /// Whether a node that others told of is worth a ping: there is room for it, or somebody who would have to give way, or may
+    /// have gone.
+    pub fn wants(&self, now: Instant, contact: &Contact) -> bool {
+        if !self.could_be_ours(*contact)
+            || self.ids.contains_key(&contact.addr)
+            || !self.shunned.would_allow(now, contact.addr)
+        {
+            return false;
+        }
+        // How fast it answers and what it speaks make no difference here.
+        let newcomer = Entry::new(now, *contact, Dialect::Krpc, Duration::ZERO);
+        let bucket = self.buckets.get(self.depth_of(contact.id));
+        bucket.is_none_or(|bucket| bucket.wants(now, &newcomer))
+    }
+
+    /// What is known of the node at `addr`, if it has a place or waits for one.
+    pub fn get(&self, addr: SocketAddr) -> Option<&Entry> {
+        let &id = self.ids.get(&addr)?;
+        self.buckets.get(self.depth_of(id))?.get(id)
+    }
+
+    /// Nodes that have a place, bad ones included.
+    pub fn len(&self) -> usize {
+        self.buckets
+            .iter()
+            .map(|bucket| bucket.entries().len())
+            .sum()
+    }
+
+    /// Whether no node has a place.
+    pub fn is_empty(&self) -> bool {
+        self.buckets
+            .iter()
+            .all(|bucket| bucket.entries().is_empty())
+    }
+
+    /// Nodes that are good now.
+    pub fn good(&self, now: Instant) -> usize {
+        self.entries()
+            .filter(|entry| entry.standing(now) == Standing::Good)
+            .count()
+    }
+
+    /// All that have a place, the farthest from us first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(Bucket::entries)
+    }
+
+    /// All that wait for one.
+    pub fn spares(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(Bucket::spares)
+    }
+
+    /// Somebody to ping now, to see whether it is still there: where newcomers wait first, then who is most overdue.
+    pub fn poll_ping(&mut self, now: Instant) -> Option<SocketAddr> {
+        if now < self.next_check {
+            return None;
+        }
+        let due = self
+            .buckets
+            .iter_mut()
+            .filter(|bucket| bucket.check_at().is_some_and(|at| at <= now));
+        let bucket = due.min_by_key(|bucket| (bucket.spares().is_empty(), bucket.check_at()))?;
+        let addr = bucket.poll_check(now)?;
+        let dark = self.is_dark();
+        self.next_check = now
+            + if dark {
+                CHECK_SPACING_DARK
+            } else {
+                CHECK_SPACING
+            };
+        Some(addr)
+    }
+
+    /// A point to look up now, because a bucket has had no newcomer for 15 minutes though there is room (BEP 5).
+    pub fn poll_refresh(&mut self, now: Instant) -> Option<NodeId> {
+        if now < self.next_refresh {
+            return None;
+        }
+        let last = self.last_to_refresh();
+        let depth = self.buckets[..=last]
+            .iter_mut()
+            .position(|bucket| bucket.poll_refresh(now))?;
+        self.next_refresh = now + REFRESH_SPACING;
+        Some(self.point_at(depth))
+    }
+
+    /// When [`poll_ping`](Self::poll_ping) or [`poll_refresh`](Self::poll_refresh) will have something.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let check = self.buckets.iter().filter_map(Bucket::check_at).min();
+        let refresh = self.buckets[..=self.last_to_refresh()]
+            .iter()
+            .map(Bucket::refresh_at)
+            .min();
+        [
+            check.map(|at| at.max(self.next_check)),
+            refresh.map(|at| at.max(self.next_refresh)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The first empty bucket: looking there finds whatever is deeper. Whoever settles next to us on purpose must not make us
+    /// look at every distance in between.
+    fn last_to_refresh(&self) -> usize {
+        let empty = self
+            .buckets
+            .iter()
+            .position(|bucket| bucket.entries().is_empty());
+        empty.unwrap_or(self.buckets.len() - 1)
+    }
+
+    /// A random point that shares `depth` leading bits with us, and not the next.
+    fn point_at(&mut self, depth: usize) -> NodeId {
+        let mut point = self.random.id();
+        for (index, (byte, own)) in point.iter_mut().zip(self.own.0).enumerate() {
+            let kept = depth.saturating_sub(index * 8).min(8);
+            let mask = !0xffu8.checked_shr(kept as u32).unwrap_or(0);
+            *byte = *byte & !mask | own & mask;
+        }
+        let (byte, bit) = (depth / 8, 0x80 >> (depth % 8));
+        point[byte] = point[byte] & !bit | !self.own.0[byte] & bit;
+        NodeId(point)
+    }
+
+    fn depth_of(&self, id: NodeId) -> usize {
+        self.own.distance(&id).shared_bits() as usize
+    }
+
+    fn could_be_ours(&self, contact: Contact) -> bool {
+        contact.id != self.own && contact.addr.port() != 0 && scope(contact.addr.ip()).is_some()
+    }
+
+    fn has_place(&self, contact: Contact) -> bool {
+        let bucket = self.buckets.get(self.depth_of(contact.id));
+        bucket.is_some_and(|bucket| {
+            bucket
+                .entries()
+                .iter()
+                .any(|entry| entry.contact == contact)
+        })
+    }
+
+    fn offer(&mut self, now: Instant, entry: Entry) {
+        let Contact { id, addr } = entry.contact;
+        if id == self.own {
+            return;
+        }
+        self.ids.insert(addr, id);
+        let mut gone = Vec::new();
+        self.bucket_mut(now, id).offer(now, entry, &mut gone);
+        self.forget(&gone);
+    }
+
+    fn remove(&mut self, now: Instant, id: NodeId) {
+        let mut gone = Vec::new();
+        self.bucket_mut(now, id).remove(now, id, &mut gone);
+        self.forget(&gone);
+    }
+
+    fn forget(&mut self, gone: &[SocketAddr]) {
+        for addr in gone {
+            self.ids.remove(addr);
+        }
+    }
+
+    /// The bucket of `id`, which must not be our own.
+    fn bucket_mut(&mut self, now: Instant, id: NodeId) -> &mut Bucket {
+        let depth = self.depth_of(id).min(NodeId::BITS as usize - 1);
+        for depth in self.buckets.len()..=(depth + 1).min(NodeId::BITS as usize - 1) {
+            self.buckets.push(Bucket::new(now, bucket::places(depth)));
+        }
+        &mut self.buckets[depth]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! The DHT's JSON dialect: any bytes are refused, or are a message that is written as one that reads the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use seedbank::base::limits::DATAGRAM_MAX;
+use seedbank::proto::dht::json::{decode, encode};
+
+fuzz_target!(|datagram: &[u8]| match decode(datagram) {
+    Ok(message) => {
+        let ours = encode(&message);
+        assert!(ours.len() <= DATAGRAM_MAX);
+        let read = decode(&ours).expect("what is written is read");
+        assert_eq!(encode(&read), ours);
+    }
+    Err(error) => assert_eq!(error.answer(), None, "the dialect has no errors"),
+});
