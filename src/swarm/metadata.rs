@@ -9,11 +9,13 @@
 //! - The only metadata that comes out is the one that the info-hash names. It comes out as soon as one honest peer, or several
 //!   together, have sent it.
 //! - A peer is banned on proof only. Silence, rejects and slowness cost it its place when somebody else waits.
-//! - A peer that has sent nothing for seconds holds up no piece, and the one that is slowest in getting done holds no place for
-//!   long: a majority of liars can delay an honest peer, not keep it out.
+//! - A peer that has sent nothing for seconds holds up no piece, and the one that is furthest from being done holds no place
+//!   for long: a majority of liars can delay an honest peer, not keep it out.
 //! - Memory is bounded over all claims ([`METADATA_BYTES_MAX`]), and is taken as bytes come, never as they are claimed.
 
+mod action;
 mod claim;
+mod peer;
 #[cfg(test)]
 mod tests;
 
@@ -31,14 +33,12 @@ use crate::base::limits::{
 use crate::base::random::Random;
 use crate::base::{InfoHash, PeerId};
 use crate::proto::wire::metadata::{metadata_piece_len, metadata_pieces};
+pub use action::{CloseReason, MetadataAction, MetadataLie};
 use claim::{Claim, Judgement};
+use peer::{Peer, STALLED};
 
 /// A piece that one peer owes for this long is asked of another.
 const LATE: Duration = Duration::from_secs(1);
-/// A peer that owes us something and brings nothing for this long gives way to others.
-const STALLED: Duration = Duration::from_secs(4);
-/// After this long the peer with the least speed gives way to others.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// Rejects in a row after which a peer is left alone.
 const REJECTS: u32 = 3;
 /// After a reject a peer is not asked for this long.
@@ -49,107 +49,6 @@ const NO_PLACE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(250);
 /// Claims and senders kept in memory of peers that are gone; more are forgotten.
 const GONE_MAX: usize = 256;
-
-/// What a [`MetadataFetch`] wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MetadataAction {
-    /// Make a connection; answer with `on_connected`, `on_dial_failed` or `on_dial_postponed`.
-    Dial(SocketAddr),
-    /// Ask this peer for this piece.
-    Request {
-        /// Whom.
-        key: PeerKey,
-        /// What.
-        piece: u32,
-    },
-    /// Close the connection; answer with `on_disconnected`.
-    Close {
-        /// Which.
-        key: PeerKey,
-        /// Why.
-        reason: CloseReason,
-    },
-    /// The peer lied, and will not be dialled or let in again.
-    Banned {
-        /// Where it is.
-        addr: SocketAddr,
-        /// The proof.
-        why: MetadataLie,
-    },
-    /// The info-hash is that of these bytes. Nothing follows.
-    Found {
-        /// The info dictionary.
-        raw: Vec<u8>,
-        /// Where those can be reached that sent parts of it.
-        from: Vec<SocketAddr>,
-    },
-}
-
-/// Why a connection about metadata is to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CloseReason {
-    /// It does not have the metadata, or does not say so.
-    HasNone,
-    /// It does not answer.
-    Silent,
-    /// It turns down what we ask.
-    Refuses,
-    /// It contradicts itself.
-    Contradiction,
-    /// It lied.
-    Banned,
-    /// Others wait for its place, and it is slower than the rest.
-    Slow,
-}
-
-impl CloseReason {
-    /// The reason in a few words, for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::HasNone => "it has no metadata",
-            Self::Silent => "it does not answer",
-            Self::Refuses => "it turns down requests for metadata",
-            Self::Contradiction => "it contradicts itself about the metadata",
-            Self::Banned => "banned: it sent metadata that is not the torrent's",
-            Self::Slow => "it is slow and its place is needed",
-        }
-    }
-}
-
-/// What proved that a peer lied about metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum MetadataLie {
-    /// It alone sent all of a copy whose hash did not match.
-    #[error("it sent a whole copy of the metadata, which is not what the info-hash names")]
-    WholeCopy,
-    /// What it sent differs from the copy whose hash matched.
-    #[error("parts of the metadata that it sent differ from those of the good copy")]
-    Pieces,
-    /// It sent metadata of another size than that of the copy whose hash matched.
-    #[error("it sent metadata of another size than the good copy has")]
-    Size,
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Peer {
-    info: PeerInfo,
-    since: Instant,
-    /// The size that it claims.
-    claim: Option<u32>,
-    /// Memory for a copy of that size is set aside, so it may be asked.
-    admitted: bool,
-    /// What it owes, and since when.
-    asked: Vec<(u32, Instant)>,
-    /// When it last brought something, or the first was asked for after nothing was.
-    progress: Instant,
-    bytes: u64,
-    rejects: u32,
-    paused_until: Option<Instant>,
-    /// Where the next piece is looked for.
-    next: u32,
-    closing: Option<CloseReason>,
-}
 
 /// The search for one torrent's metadata.
 #[derive(Debug)]
@@ -255,19 +154,7 @@ impl MetadataFetch {
         }
         self.keys += 1;
         let key = PeerKey(self.keys);
-        let peer = Peer {
-            info,
-            since: now,
-            claim: None,
-            admitted: false,
-            asked: Vec::new(),
-            progress: now,
-            bytes: 0,
-            rejects: 0,
-            paused_until: None,
-            next: 0,
-            closing: None,
-        };
+        let peer = Peer::new(now, info);
         self.peers.insert(key, peer);
         self.tick.get_or_insert(now + TICK);
         Ok(key)
@@ -284,7 +171,8 @@ impl MetadataFetch {
             self.addresses.disconnected(now, addr, Parting::Useless);
         }
         self.bound_memory(0);
-        self.admit_claims();
+        self.judge(now);
+        self.admit_claims(now);
         self.ask_all(now);
         self.dial(now);
     }
@@ -322,7 +210,7 @@ impl MetadataFetch {
         if let Some(peer) = self.open_peer(key) {
             peer.next = next;
         }
-        self.admit_claims();
+        self.admit_claims(now);
         self.ask(now, key);
     }
 
@@ -354,7 +242,7 @@ impl MetadataFetch {
         let claim = claim.or_insert_with(|| Claim::new(size));
         let was_disproved = claim.is_disproved();
         claim.take(&who, piece, bytes);
-        self.judge(now, size);
+        self.judge(now);
         if self.done {
             return;
         }
@@ -442,16 +330,19 @@ impl MetadataFetch {
         }
     }
 
-    /// Draws all conclusions from what came for a claim.
-    fn judge(&mut self, now: Instant, size: u32) {
-        loop {
-            let Some(claim) = self.claims.get_mut(&size) else {
-                return;
-            };
-            match claim.judge(&self.info_hash) {
-                Judgement::Open => return,
-                Judgement::True(raw) => return self.finish(now, raw),
-                Judgement::Lied(who) => self.convict(now, &who, MetadataLie::WholeCopy),
+    /// Draws all conclusions from what came, or was forgotten.
+    fn judge(&mut self, now: Instant) {
+        let mut sizes: Vec<u32> = self.claims.keys().copied().collect();
+        while let Some(&size) = sizes.last() {
+            let claim = self.claims.get_mut(&size);
+            match claim.map(|claim| claim.judge(&self.info_hash)) {
+                Some(Judgement::True(raw)) => return self.finish(now, raw),
+                Some(Judgement::Lied(who)) => {
+                    self.convict(now, &who, MetadataLie::WholeCopy);
+                    // It may have had a part in other claims, too.
+                    sizes = self.claims.keys().copied().collect();
+                }
+                Some(Judgement::Open) | None => drop(sizes.pop()),
             }
         }
     }
@@ -548,35 +439,51 @@ impl MetadataFetch {
     }
 
     /// Sets memory aside for as many claims as it lasts for, small ones first.
-    fn admit_claims(&mut self) {
-        let claims = self.peers.values().filter(|peer| peer.admitted);
-        let mut taken: usize = claims.filter_map(|peer| peer.claim).map(to_usize).sum();
-        let waiting = self.peers.values_mut().filter(|peer| !peer.admitted);
-        let mut waiting: Vec<_> = waiting.filter(|peer| peer.claim.is_some()).collect();
-        waiting.sort_by_key(|peer| peer.claim);
-        for peer in waiting {
-            let total = taken + peer.claim.map_or(0, to_usize);
-            if total > METADATA_BYTES_MAX {
+    fn admit_claims(&mut self, now: Instant) {
+        while let Some((key, size)) = self.first_waiting() {
+            if self.set_aside() + size > METADATA_BYTES_MAX {
                 return;
             }
-            taken = total;
-            peer.admitted = true;
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.admitted = true;
+                peer.since = now;
+            }
         }
+    }
+
+    /// The smallest claim that waits for memory.
+    fn first_waiting(&self) -> Option<(PeerKey, usize)> {
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.waits());
+        let waiting = waiting.filter_map(|(&key, peer)| Some((key, to_usize(peer.claim?))));
+        waiting.min_by_key(|&(_, size)| size)
+    }
+
+    /// Bytes of memory that are set aside.
+    fn set_aside(&self) -> usize {
+        let admitted = self.peers.values().filter(|peer| peer.admitted);
+        admitted.filter_map(|peer| peer.claim).map(to_usize).sum()
     }
 
     /// Forgets what peers sent that are gone, if there is too much of it or `more` bytes would be too many.
     fn bound_memory(&mut self, more: usize) {
         let senders: usize = self.claims.values().map(|c| c.senders().count()).sum();
         let many = senders.max(self.claims.len()) > GONE_MAX;
-        if many || self.held() + more > METADATA_BYTES_MAX {
+        let mut held = self.held() + more;
+        if many || held > METADATA_BYTES_MAX {
             let here = self.peers.values().filter(|peer| peer.closing.is_none());
             let here: BTreeSet<_> = here.map(|peer| peer.info.addr).collect();
-            for claim in self.claims.values_mut() {
+            // The largest claims cost the most and are the least likely.
+            for claim in self.claims.values_mut().rev() {
+                if !many && held <= METADATA_BYTES_MAX {
+                    break;
+                }
+                held -= claim.held();
                 let senders = claim.senders().map(|sender| sender.addr);
                 let gone = senders.filter(|addr| !here.contains(addr));
                 gone.collect::<Vec<_>>()
                     .iter()
                     .for_each(|addr| claim.forget(addr));
+                held += claim.held();
             }
         }
         let claimed: BTreeSet<_> = self.peers.values().filter_map(|p| p.claim).collect();
@@ -593,7 +500,7 @@ impl MetadataFetch {
             peer.admitted = false;
             self.actions
                 .push_back(MetadataAction::Close { key, reason });
-            self.admit_claims();
+            self.admit_claims(now);
             self.ask_all(now);
         }
     }
@@ -609,58 +516,31 @@ impl MetadataFetch {
         }
     }
 
-    /// If somebody waits for a place, or for memory, one peer gives way: one that stalls, or the slowest after a while.
+    /// If somebody waits for a place, or for memory, one peer gives way: one that stalls, or after a while the one
+    /// that is furthest from being done.
     fn make_room(&mut self, now: Instant) {
         let turned_away = std::mem::take(&mut self.turned_away);
         let due = self.addresses.next_due(false);
         let full = self.len() + self.addresses.dialling() >= METADATA_PEERS_MAX;
         let dial = full && due.is_some_and(|due| due <= now);
-        let needs_memory = |peer: &Peer| peer.claim.is_some() && !peer.admitted;
-        let open = self.peers.iter().filter(|(_, peer)| peer.closing.is_none());
-        let memory = open.clone().any(|(_, peer)| needs_memory(peer));
+        let short = self
+            .first_waiting()
+            .map(|(_, size)| (self.set_aside() + size).saturating_sub(METADATA_BYTES_MAX));
         // Whoever leaves has to leave what is waited for.
-        let of_use =
-            |peer: &Peer| dial || memory && peer.admitted || turned_away && peer.info.incoming;
+        let of_use = |peer: &Peer| {
+            let claim = peer.claim.filter(|_| peer.admitted).map(to_usize);
+            let memory = short
+                .zip(claim)
+                .is_some_and(|(short, claim)| claim >= short);
+            dial || memory || turned_away && peer.info.incoming
+        };
+        let open = self.peers.iter().filter(|(_, peer)| peer.closing.is_none());
         let worst = open
             .filter(|(_, peer)| of_use(peer) && peer.gives_way(now))
-            .min_by_key(|(_, peer)| (!peer.is_stalled(now, STALLED), peer.speed(now)));
+            .max_by_key(|(_, peer)| (peer.is_stalled(now, STALLED), peer.remaining(now)));
         if let Some(key) = worst.map(|(&key, _)| key) {
             self.close(now, key, CloseReason::Slow);
         }
-    }
-}
-
-impl Peer {
-    /// Whether it owes `piece`; it does not any more.
-    fn owes(&mut self, piece: u32) -> bool {
-        let at = self.asked.iter().position(|&(asked, _)| asked == piece);
-        at.map(|at| self.asked.swap_remove(at)).is_some()
-    }
-
-    fn suspect(&self, key: PeerKey) -> Suspect {
-        let dialled = (!self.info.incoming).then_some(self.info.addr);
-        Suspect {
-            key,
-            addr: self.info.addr,
-            listen: self.info.listen.or(dialled),
-            id: self.info.id,
-        }
-    }
-
-    /// Whether it owes us something, be it the word whether it has anything, and has been silent for `time`.
-    fn is_stalled(&self, now: Instant, time: Duration) -> bool {
-        let owes = self.claim.is_none() || !self.asked.is_empty();
-        owes && now >= self.progress + time
-    }
-
-    fn gives_way(&self, now: Instant) -> bool {
-        self.is_stalled(now, STALLED) || now >= self.since + PATIENCE
-    }
-
-    /// Bytes per second since it is here.
-    fn speed(&self, now: Instant) -> u64 {
-        let here = now.saturating_duration_since(self.since).as_millis().max(1);
-        self.bytes * 1_000 / u64::try_from(here).unwrap_or(u64::MAX)
     }
 }
 

@@ -16,6 +16,8 @@ const US: PeerId = PeerId([9; 20]);
 enum Kind {
     /// Sends what is true.
     Honest,
+    /// The same, as slowly as it can.
+    Lame,
     /// Sends wrong bytes, all of them wrong, or one piece.
     Wrong { one: bool },
     /// Sends consistent metadata of another size.
@@ -78,6 +80,10 @@ fn bytes(len: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
+fn is_honest(kind: Kind) -> bool {
+    matches!(kind, Kind::Honest | Kind::Lame)
+}
+
 fn addr(n: usize) -> SocketAddr {
     ([10, 0, (n >> 8) as u8, n as u8], 6881).into()
 }
@@ -128,7 +134,7 @@ impl World {
                     self.requests += 1;
                     let wait = match self.kind(key) {
                         Kind::Stalls => continue,
-                        Kind::Slow => Duration::from_millis(3_900),
+                        Kind::Slow | Kind::Lame => Duration::from_millis(3_900),
                         _ => SOON,
                     };
                     self.later(wait, Event::Answers(key, piece));
@@ -193,7 +199,7 @@ impl World {
         let len = metadata_piece_len(size, piece).unwrap() as usize;
         let begin = (piece * METADATA_PIECE_LEN) as usize;
         let lie = match kind {
-            Kind::Honest => false,
+            Kind::Honest | Kind::Lame => false,
             Kind::Wrong { one: true } => piece == 0,
             _ => true,
         };
@@ -220,7 +226,11 @@ impl World {
             let event = self.queue.peek().map(|Reverse((at, ..))| *at);
             let deadline = self.fetch.next_deadline();
             let next = [event, deadline].into_iter().flatten().min();
-            self.now = next.expect("something is always due").max(self.now);
+            let Some(next) = next else {
+                self.announce();
+                continue;
+            };
+            self.now = next.max(self.now);
             assert!(self.now < end, "not found within {seconds} s");
             if event.is_some_and(|at| at <= self.now) {
                 let Reverse((_, _, event)) = self.queue.pop().unwrap();
@@ -233,13 +243,21 @@ impl World {
         self.now.duration_since(begin).as_secs_f64()
     }
 
+    /// The tracker names everybody once more.
+    fn announce(&mut self) {
+        self.now += Duration::from_secs(1_800);
+        let all: Vec<_> = self.kinds.keys().copied().collect();
+        self.fetch.on_addresses(self.now, Source::Tracker, &all);
+        self.perform();
+    }
+
     fn check(&self) {
         let (raw, from) = self.found.as_ref().unwrap();
         assert!(*raw == self.truth);
         for (addr, why) in &self.banned {
-            assert_ne!(self.kinds[addr], Kind::Honest, "{addr}: {why}");
+            assert!(!is_honest(self.kinds[addr]), "{addr}: {why}");
         }
-        assert!(from.iter().any(|addr| self.kinds[addr] == Kind::Honest));
+        assert!(from.iter().any(|addr| is_honest(self.kinds[addr])));
     }
 }
 
@@ -314,6 +332,26 @@ fn one_honest_peer_among_a_hundred_liars_of_each_kind_is_heard() {
         kinds.push(Kind::Honest);
         let mut world = World::new(7 * PIECE + 9, &kinds, n as u64);
         let seconds = world.run(900);
+        println!("{liar:?}: {seconds:.1} s, {} banned", world.banned.len());
+        world.check();
+    }
+}
+
+#[test]
+fn a_slow_peer_has_all_the_time_that_it_needs_when_nobody_waits() {
+    let mut world = World::new(60 * PIECE, &[Kind::Lame], 6);
+    let seconds = world.run(100);
+    world.check();
+    assert!(seconds > 70.0, "{seconds}");
+}
+
+#[test]
+fn a_slow_honest_peer_goes_on_where_it_was_when_liars_took_its_place() {
+    for (n, liar) in LIARS.into_iter().enumerate() {
+        let mut kinds = vec![liar; 60];
+        kinds.push(Kind::Lame);
+        let mut world = World::new(30 * PIECE, &kinds, n as u64);
+        let seconds = world.run(3_600);
         println!("{liar:?}: {seconds:.1} s, {} banned", world.banned.len());
         world.check();
     }
