@@ -153,8 +153,8 @@ pub const QUOTA_SOURCE_BURST: u32 = 100;
 pub const QUOTA_RATE: u32 = 2_000;
 /// Datagrams answered for all strangers together at once, after some silence; as many again for good contacts.
 pub const QUOTA_BURST: u32 = 4_000;
-/// Counters that sources share by chance, at 8 bytes each. Every source has two, so that a flooder silences one in 16 million.
-pub const QUOTA_COUNTERS: usize = 4_096;
+/// Counters that sources share by chance, at 8 bytes each. Every source has two, so that a flooder silences one in 2 million.
+pub const QUOTA_COUNTERS: usize = 2_048;
 
 // --- swarm: what one torrent may hold ---------------------------------------------------------
 

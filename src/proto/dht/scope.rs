@@ -18,8 +18,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether hosts behind one such address, or in one such network, may all be different people: false where one of them
-    /// can have as many addresses and ports as it likes, and true only for the internet.
+    /// Whether addresses are scarce there: in local networks anybody may have as many as they like, and all may share one.
     pub fn is_global(self) -> bool {
         self == Self::Global
     }

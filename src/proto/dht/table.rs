@@ -144,7 +144,7 @@ impl Table {
         // Whoever shares more bits with the target than we do is in our bucket of it; then come those that share as many as we
         // do, which is all of the deeper ones, and then bucket by bucket those that share fewer.
         let groups = [home, deeper].into_iter().chain(farther.rchunks(1));
-        let mut found = Vec::with_capacity(count);
+        let mut found = Vec::new();
         for group in groups {
             let room = count - found.len();
             if room == 0 {
@@ -231,12 +231,12 @@ impl Table {
         let bucket = due.min_by_key(|bucket| (bucket.spares().is_empty(), bucket.check_at()))?;
         let addr = bucket.poll_check(now)?;
         let dark = self.is_dark();
-        self.next_check = now
-            + if dark {
-                CHECK_SPACING_DARK
-            } else {
-                CHECK_SPACING
-            };
+        let spacing = if dark {
+            CHECK_SPACING_DARK
+        } else {
+            CHECK_SPACING
+        };
+        self.next_check = now + spacing;
         Some(addr)
     }
 
@@ -268,12 +268,9 @@ impl Table {
     /// own neighbourhood however many places it has.
     fn point_in(&mut self, index: usize) -> NodeId {
         let last = index + 1 == self.buckets.len();
-        let extra = if last {
-            self.random.below(NEIGHBOURHOOD)
-        } else {
-            0
-        };
-        let depth = (index + extra).min(NodeId::BITS as usize - 1);
+        let closer = self.random.below(NEIGHBOURHOOD);
+        let depth = if last { index + closer } else { index };
+        let depth = depth.min(NodeId::BITS as usize - 1);
         let mut point = self.random.id();
         for bit in 0..=depth {
             let (byte, mask) = (bit / 8, 0x80 >> (bit % 8));
@@ -351,5 +348,7 @@ impl Table {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,18 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use proptest::prelude::*;
-
+use super::properties::check;
 use super::*;
 use crate::proto::dht::bucket::{K, places};
 use crate::proto::dht::entry::{BAD_FAILURES, FRESH};
 use crate::proto::dht::identity;
-use crate::proto::dht::scope::Network;
 use crate::proto::dht::shunned::PROBATION;
 
-const OWN: NodeId = NodeId([0; 20]);
+pub(super) const OWN: NodeId = NodeId([0; 20]);
 const RTT: Duration = Duration::from_millis(50);
 
 /// An id that shares `depth` bits with ours and is told from others by `tag`.
-fn id_at(depth: usize, tag: u32) -> NodeId {
+pub(super) fn id_at(depth: usize, tag: u32) -> NodeId {
     let mut id = [0; 20];
     id[depth / 8] = 0x80 >> (depth % 8);
     id[16..].copy_from_slice(&tag.to_be_bytes());
@@ -22,7 +20,7 @@ fn id_at(depth: usize, tag: u32) -> NodeId {
 }
 
 /// A node on this machine.
-fn local(depth: usize, tag: u32) -> Contact {
+pub(super) fn local(depth: usize, tag: u32) -> Contact {
     let port = 1 + u16::try_from(tag).unwrap();
     Contact {
         id: id_at(depth, tag),
@@ -56,7 +54,7 @@ fn table(now: Instant) -> Table {
 
 /// A table that knows so many nodes close to us that all distances up to 30 bits have a bucket to themselves, without anybody
 /// at those.
-fn crowded(now: Instant) -> Table {
+pub(super) fn crowded(now: Instant) -> Table {
     let mut table = table(now);
     for tag in 40_000..40_129 {
         answer(&mut table, now, local(30, tag));
@@ -71,7 +69,7 @@ fn at(table: &Table, depth: usize) -> (usize, usize) {
     (bucket.entries().len(), bucket.spares().len())
 }
 
-fn answer(table: &mut Table, now: Instant, contact: Contact) -> bool {
+pub(super) fn answer(table: &mut Table, now: Instant, contact: Contact) -> bool {
     table.on_answer(now, contact, Dialect::Krpc, RTT)
 }
 
@@ -545,203 +543,4 @@ fn a_full_table_is_small() {
     );
     assert!((300..600).contains(&table.len()), "{}", table.len());
     assert!(bytes < 256 << 10, "{bytes}");
-}
-
-/// What holds of every table at any time.
-fn check(table: &Table) {
-    let mut seen = HashSet::new();
-    for (depth, bucket) in table.buckets.iter().enumerate() {
-        assert!(bucket.entries().len() <= places(depth));
-        assert!(bucket.spares().len() <= crate::base::limits::SPARES_PER_BUCKET);
-        let all: Vec<_> = bucket.entries().iter().chain(bucket.spares()).collect();
-        let mut networks = HashSet::new();
-        for entry in &all {
-            let Contact { id, addr } = entry.contact;
-            assert_eq!(table.index_of(id), depth);
-            assert_eq!(table.ids.get(&addr), Some(&id));
-            assert!(seen.insert(addr), "{addr} twice");
-            if scope(addr.ip()) == Some(crate::proto::dht::scope::Scope::Global) {
-                assert!(
-                    networks.insert(Network::of(addr.ip())),
-                    "{addr}: its network twice"
-                );
-            }
-        }
-        if !bucket.spares().is_empty() {
-            assert_eq!(
-                bucket.entries().len(),
-                places(depth),
-                "spares wait beside free places"
-            );
-            assert!(
-                bucket.entries().iter().all(|entry| !entry.is_bad()),
-                "spares wait behind a bad node"
-            );
-        }
-    }
-    assert_eq!(seen.len(), table.ids.len());
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Answer { node: u16, id: u16, millis: u64 },
-    Query { node: u16, id: u16 },
-    Timeout { node: u16 },
-    Wait { seconds: u64 },
-    Poll,
-    Own { id: u16 },
-}
-
-/// Sixty-four nodes in sixteen networks, local ones among them, and few bits that tell ids apart.
-fn address(node: u16) -> SocketAddr {
-    let [net, host] = [(node % 16) as u8, (node / 16 % 4) as u8];
-    let ip = if net < 4 {
-        [10, 0, 0, 1]
-    } else {
-        [30, 0, net, host]
-    };
-    SocketAddr::from((ip, 1 + node))
-}
-
-fn identity_of(id: u16) -> NodeId {
-    let mut bytes = [0; 20];
-    bytes[..2].copy_from_slice(&(id & 0x1fff).to_be_bytes());
-    NodeId(bytes)
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        8 => (0..128u16, any::<u16>(), 1..2_000u64).prop_map(|(node, id, millis)| Step::Answer { node, id, millis }),
-        4 => (0..128u16, 1..2_000u64).prop_map(|(node, millis)| Step::Answer { node, id: node.wrapping_mul(97), millis }),
-        1 => (0..128u16, any::<u16>()).prop_map(|(node, id)| Step::Query { node, id }),
-        4 => (0..128u16).prop_map(|node| Step::Timeout { node }),
-        2 => (0..2_000u64).prop_map(|seconds| Step::Wait { seconds }),
-        2 => Just(Step::Poll),
-        1 => any::<u16>().prop_map(|id| Step::Own { id }),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn the_rules_hold_whatever_happens(steps in prop::collection::vec(step(), 1..400)) {
-        let mut now = Instant::now();
-        let mut table = Table::new(now, identity_of(0), 5);
-        for step in steps {
-            match step {
-                Step::Answer { node, id, millis } => {
-                    let contact = Contact { id: identity_of(id), addr: address(node) };
-                    let placed = table.on_answer(now, contact, Dialect::Krpc, Duration::from_millis(millis));
-                    prop_assert_eq!(placed, table.entries().any(|entry| entry.contact == contact));
-                }
-                Step::Query { node, id } => {
-                    let contact = Contact { id: identity_of(id), addr: address(node) };
-                    table.on_query(now, &contact, Dialect::Json);
-                }
-                Step::Timeout { node } => table.on_timeout(now, address(node)),
-                Step::Wait { seconds } => now += Duration::from_secs(seconds),
-                Step::Poll => {
-                    if let Some(addr) = table.poll_ping(now) {
-                        prop_assert!(table.get(addr).is_some());
-                    }
-                    table.poll_refresh(now);
-                }
-                Step::Own { id } => table.set_own(now, identity_of(id)),
-            }
-            check(&table);
-        }
-    }
-
-    #[test]
-    fn the_closest_are_those_of_a_full_search(seed: u64, nodes in 0..400usize, count in 0..30usize, near: bool) {
-        let now = Instant::now();
-        let mut random = Random::new(seed);
-        let own = NodeId(random.id());
-        let mut table = Table::new(now, own, seed);
-        for tag in 0..nodes {
-            let mut id = NodeId(random.id());
-            let shared = random.below(20);
-            for bit in 0..shared {
-                let (byte, bit) = (bit / 8, 0x80 >> (bit % 8));
-                id.0[byte] = id.0[byte] & !bit | own.0[byte] & bit;
-            }
-            answer(&mut table, now, Contact { id, ..local(0, tag as u32) });
-        }
-        for tag in (0..nodes).step_by(50) {
-            table.on_timeout(now, local(0, tag as u32).addr);
-            table.on_timeout(now, local(0, tag as u32).addr);
-        }
-        let mut target = NodeId(random.id());
-        if near {
-            target = own;
-            target.0[19] ^= random.below(256) as u8;
-        }
-        let mut expected: Vec<_> = table.entries().filter(|entry| !entry.is_bad()).map(|entry| entry.contact.id).collect();
-        expected.sort_by_key(|id| id.distance(&target));
-        expected.truncate(count);
-        let found: Vec<_> = table.closest(target, count).iter().map(|entry| entry.contact.id).collect();
-        prop_assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_deadline_is_when_there_is_something_to_do(seed: u64, nodes in 1..60u32) {
-        let mut now = Instant::now();
-        let mut random = Random::new(seed);
-        let mut table = table(now);
-        for tag in 0..nodes {
-            answer(&mut table, now, Contact { id: NodeId(random.id()), ..local(0, tag) });
-        }
-        let mut idle = 0;
-        for _ in 0..1_000 {
-            let at = table.next_deadline().unwrap();
-            prop_assert!(at >= now);
-            now = at;
-            let ping = table.poll_ping(now);
-            if let Some(addr) = ping {
-                if random.below(3) == 0 {
-                    table.on_timeout(now, addr);
-                } else {
-                    let contact = table.get(addr).unwrap().contact;
-                    answer(&mut table, now, contact);
-                }
-            }
-            if ping.is_none() && table.poll_refresh(now).is_none() {
-                idle += 1;
-            }
-        }
-        // Only a full bucket of good nodes lets its time pass with nothing to do.
-        prop_assert!(idle < 100, "{idle}");
-    }
-
-    /// Whoever has one network and any number of ids and ports gets one place of a bucket, among honest nodes that come and go.
-    #[test]
-    fn one_network_never_gets_more_than_its_share(seed: u64, lawful_attacker: bool) {
-        let start = Instant::now();
-        let mut random = Random::new(seed);
-        let own = NodeId(random.id());
-        let mut table = Table::new(start, own, seed);
-        let mut honest: Vec<Contact> = Vec::new();
-        for round in 0..3_000u32 {
-            let now = start + Duration::from_secs(u64::from(round) * 3);
-            let ip = IpAddr::from([66, 6, 6, random.below(256) as u8]);
-            let id = random.id();
-            let id = if lawful_attacker { identity::generate(Some(ip), id) } else { NodeId(id) };
-            let port = 1 + random.below(60_000) as u16;
-            table.on_answer(now, Contact { id, addr: SocketAddr::new(ip, port) }, Dialect::Krpc, Duration::from_millis(1));
-            if round % 3 == 0 {
-                let ip = IpAddr::from([100, random.below(60) as u8, random.below(256) as u8, 7]);
-                let contact = Contact { id: identity::generate(Some(ip), random.id()), addr: SocketAddr::new(ip, 6_881) };
-                answer(&mut table, now, contact);
-                honest.push(contact);
-            }
-            if round % 7 == 0 {
-                let victim = honest[random.below(honest.len())];
-                table.on_timeout(now, victim.addr);
-            }
-        }
-        for (depth, bucket) in table.buckets.iter().enumerate() {
-            let hostile = bucket.entries().iter().filter(|entry| Network::of(entry.contact.addr.ip()) == Network::of([66, 6, 6, 0].into()));
-            prop_assert!(hostile.count() <= 1, "bucket {}", depth);
-        }
-        prop_assert!(table.len() > 200, "the honest ones have the rest: {}", table.len());
-    }
 }
