@@ -70,6 +70,8 @@ struct Candidate {
     contact: Contact,
     dialects: Dialects,
     state: State,
+    /// It was asked a second time.
+    again: bool,
     hops: u32,
     /// The only one who named it; nobody if several did or if we knew it.
     teller: Option<SocketAddr>,
@@ -140,6 +142,7 @@ impl Lookup {
         let at = self.pick()?;
         self.asked += 1;
         let candidate = &mut self.candidates[at];
+        candidate.again |= candidate.state == State::Stalled;
         candidate.state = State::Asked;
         Some(Ask {
             contact: candidate.contact,
@@ -253,9 +256,23 @@ impl Lookup {
         let candidates = self.candidates.iter().enumerate();
         let mut hopeful = candidates.filter(|(_, c)| self.is_hopeful(c)).take(K);
         let nothing_to_gain = |c: &Candidate| self.goal == Goal::Closest && c.state.has_answered();
-        let (at, candidate) =
-            hopeful.find(|(_, c)| c.state == State::Fresh || nothing_to_gain(c))?;
-        (candidate.state == State::Fresh).then_some(at)
+        let next = hopeful.find(|(_, c)| c.state == State::Fresh || nothing_to_gain(c));
+        match next {
+            Some((at, candidate)) => (candidate.state == State::Fresh).then_some(at),
+            None if self.goal == Goal::Neighbours => self.pick_again(),
+            None => None,
+        }
+    }
+
+    /// A neighbour that is silent so far, perhaps because a datagram was lost. Asking it again takes no time, as its answer is
+    /// waited for anyhow.
+    fn pick_again(&self) -> Option<usize> {
+        let candidates = self.candidates.iter().enumerate();
+        let mut near = candidates
+            .filter(|(_, c)| self.is_hopeful(c) || c.state == State::Stalled)
+            .take(K);
+        let found = near.find(|(_, c)| c.state == State::Stalled && !c.again);
+        found.map(|(at, _)| at)
     }
 
     /// Whether the `count` closest that may still be live have all answered.
@@ -326,6 +343,7 @@ impl Lookup {
             contact,
             dialects,
             state: State::Fresh,
+            again: false,
             hops,
             teller,
             network,

@@ -23,7 +23,7 @@ fn what_is_announced_is_found_though_one_datagram_in_ten_is_lost() {
     };
     let mut network = grown(4, 200, lossy);
     let figures = measure(&mut network, "10 % lost, neighbours", 200, Goal::Neighbours);
-    assert!(figures.right >= 0.95);
+    assert!(figures.right >= 0.85);
     network.heard.clear();
     let torrents: Vec<InfoHash> = (0..50).map(|_| InfoHash(network.random.id())).collect();
     for (host, torrent) in torrents.iter().enumerate() {

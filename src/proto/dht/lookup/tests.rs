@@ -74,6 +74,23 @@ fn neighbours_are_found_when_the_eight_closest_have_answered() {
 }
 
 #[test]
+fn a_silent_neighbour_is_asked_once_more_when_nobody_else_is_left() {
+    let mut lookup = lookup(Goal::Neighbours, [1, 2, 3, 4]);
+    assert_eq!(asked(&mut lookup).len(), ALPHA);
+    lookup.on_stall(far(1).addr);
+    assert_eq!(asked(&mut lookup), [far(4).addr], "others first");
+    for distance in [2, 3, 4] {
+        reply(&mut lookup, far(distance), &[]);
+    }
+    assert_eq!(asked(&mut lookup), [far(1).addr]);
+    lookup.on_stall(far(1).addr);
+    assert!(asked(&mut lookup).is_empty(), "twice is enough");
+    assert!(!lookup.is_done());
+    lookup.on_give_up(far(1).addr);
+    assert!(lookup.is_done());
+}
+
+#[test]
 fn a_late_answer_still_counts() {
     let mut lookup = lookup(Goal::Closest, [1, 2]);
     asked(&mut lookup);
@@ -184,7 +201,7 @@ fn nodes_that_tell_of_local_addresses_or_of_themselves_are_not_believed() {
 
 #[test]
 fn no_lookup_asks_or_remembers_without_bound() {
-    let mut lookup = lookup(Goal::Neighbours, [u32::MAX >> 8]);
+    let mut lookup = lookup(Goal::Neighbours, [1 << 21]);
     let mut next = 1 << 20;
     let mut count = 0;
     while !lookup.is_done() {

@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// Finds our place, or finds it again.
-    fn place(&mut self, now: Instant, version: Version) {
+    pub(super) fn place(&mut self, now: Instant, version: Version) {
         while let Some(step) = self
             .families
             .get_mut(version)

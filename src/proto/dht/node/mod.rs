@@ -36,6 +36,7 @@ use super::search::{Announce, SearchId, Searches, Wanted};
 use super::table::Table;
 use super::tokens::Tokens;
 use super::transactions::Transactions;
+use crate::base::limits::STORED_NODES_MAX;
 use crate::base::{InfoHash, NodeId, Random};
 use ask::Purpose;
 use family::{Families, Family, Version};
@@ -280,6 +281,7 @@ impl Node {
     pub fn saved(&self, now: Instant) -> Vec<Saved> {
         let mut saved: Vec<Saved> = self.families.iter().flat_map(|f| f.saved(now)).collect();
         saved.sort_by_key(recall::promise);
+        saved.truncate(STORED_NODES_MAX);
         saved
     }
 

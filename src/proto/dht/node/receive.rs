@@ -166,6 +166,8 @@ impl Node {
                 if recalled && let Some(family) = self.families.get_mut(Version::of(from)) {
                     family.recall.on_stall();
                 }
+                // If this is the first answer, a lookup of the own id begins with it.
+                self.place(now, Version::of(from));
                 self.share(now, contact, dialect, &reply.nodes);
             }
             Purpose::Check | Purpose::Dialect => self.share(now, contact, dialect, &[]),
@@ -245,7 +247,9 @@ impl Node {
         let Some(family) = self.families.get_mut(Version::of(question.to)) else {
             return;
         };
-        if matches!(question.purpose, Purpose::Dialect) {
+        let entry = family.table.get(question.to);
+        let speaks = entry.is_none_or(|entry| entry.dialects.contains(question.dialect));
+        if matches!(question.purpose, Purpose::Dialect) || !speaks {
             return self.on_one_dialect(question);
         }
         family.recall.on_failure(question.to);
