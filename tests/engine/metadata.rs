@@ -86,9 +86,13 @@ async fn peer(info_hash: InfoHash, metadata: Vec<u8>) -> SocketAddr {
     addr
 }
 
-async fn greet(stream: &mut TcpStream, info_hash: InfoHash) -> std::io::Result<Handshake> {
+async fn greet(
+    stream: &mut TcpStream,
+    info_hash: InfoHash,
+    dht: bool,
+) -> std::io::Result<Handshake> {
     let hello = Handshake {
-        reserved: Reserved::ours(false),
+        reserved: Reserved::ours(dht),
         info_hash,
         peer_id: PeerId(*b"-XX0001-abcdefghijkl"),
     };
@@ -126,8 +130,16 @@ async fn hear(stream: &mut TcpStream, wanted: u8) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// Every message up to one that rejects a request.
+/// Every message so far: answers come in order, and a request out of turn has one for certain.
 async fn until_reject(stream: &mut TcpStream) -> Vec<Vec<u8>> {
+    let fence = RawRange {
+        piece: 0,
+        begin: 0,
+        len: 5,
+    };
+    let mut bytes = Vec::new();
+    Message::Request(fence).encode(&mut bytes);
+    stream.write_all(&bytes).await.unwrap();
     let mut frames = Vec::new();
     loop {
         let frame = frame(stream).await.unwrap();
@@ -140,7 +152,7 @@ async fn until_reject(stream: &mut TcpStream) -> Vec<Vec<u8>> {
 }
 
 async fn serve(mut stream: TcpStream, info_hash: InfoHash, metadata: &[u8]) -> std::io::Result<()> {
-    greet(&mut stream, info_hash).await?;
+    greet(&mut stream, info_hash, false).await?;
     let size = metadata.len() as u32;
     let hello = ExtendedHandshake {
         extensions: Extensions {
@@ -323,22 +335,27 @@ async fn a_fetch_that_is_given_up_leaves_nothing_behind() {
     seeder.shutdown().await;
 }
 
+/// Makes a torrent of one small file the one to share.
+fn secret(world: &mut World, private: bool) -> InfoHash {
+    let mut draft = Draft::file("secret", 5);
+    draft.private = private;
+    draft.pieces = vec![sha1(b"hello")];
+    std::fs::write(world.path("source/secret"), b"hello").unwrap();
+    world.metainfo = draft.finish().unwrap();
+    world.metainfo.info.info_hash()
+}
+
 #[tokio::test]
 async fn metadata_of_a_private_torrent_is_neither_offered_nor_served() {
     let mut world = World::new();
     for private in [false, true] {
-        let mut draft = Draft::file("secret", 5);
-        draft.private = private;
-        draft.pieces = vec![sha1(b"hello")];
-        std::fs::write(world.path("source/secret"), b"hello").unwrap();
-        world.metainfo = draft.finish().unwrap();
-        let info_hash = world.metainfo.info.info_hash();
+        let info_hash = secret(&mut world, private);
         let engine = world.engine(&format!("seeder {private}")).await;
         let seed = world.torrent("source", Goal::Seed, vec![]);
         engine.add(seed).await.unwrap();
 
         let mut stream = TcpStream::connect(tcp(&engine)).await.unwrap();
-        greet(&mut stream, info_hash).await.unwrap();
+        greet(&mut stream, info_hash, false).await.unwrap();
         let hello = b"d1:md11:ut_metadatai7eee";
         let hello = extended(HANDSHAKE_ID, hello);
         stream.write_all(&hello).await.unwrap();
@@ -349,20 +366,51 @@ async fn metadata_of_a_private_torrent_is_neither_offered_nor_served() {
         let request = MetadataMessage::Request(0).encode();
         let request = extended(METADATA_ID, &request);
         stream.write_all(&request).await.unwrap();
-        // Answers come in order, and a request out of turn has one for certain.
-        let fence = RawRange {
-            piece: 0,
-            begin: 0,
-            len: 5,
-        };
-        let mut bytes = Vec::new();
-        Message::Request(fence).encode(&mut bytes);
-        stream.write_all(&bytes).await.unwrap();
         let answers = timeout(SOON, until_reject(&mut stream)).await.unwrap();
         let served = answers
             .iter()
             .any(|frame| frame.get(4..6) == Some(&[20, 7]));
         assert_eq!(served, !private, "{answers:?}");
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_bare_info_hash_is_enough_where_there_is_a_dht() {
+    let world = World::new();
+    let router = world.node("router", &[]).await;
+    let bootstrap = [router.udp_addr().unwrap()];
+    let seeder = world.node("seeder", &bootstrap).await;
+    let seed = world.torrent("source", Goal::Seed, vec![]);
+    seeder.add(seed).await.unwrap();
+    let leecher = world.node("leecher", &bootstrap).await;
+    let info_hash = world.metainfo.info.info_hash();
+    let fetched = fetch(&leecher, wanted(info_hash, &[])).await.unwrap();
+    assert_eq!(fetched.peers, [tcp(&seeder)]);
+    let torrent = leecher.add(download(&world, fetched, "there")).await;
+    let torrent = torrent.unwrap();
+    timeout(SOON, torrent.completed()).await.unwrap().unwrap();
+    world.assert_whole("there");
+    for engine in [leecher, seeder, router] {
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn peers_hear_of_our_dht_node_unless_the_torrent_is_private() {
+    let mut world = World::new();
+    for private in [false, true] {
+        let info_hash = secret(&mut world, private);
+        let engine = world.node(&format!("seeder {private}"), &[]).await;
+        let seed = world.torrent("source", Goal::Seed, vec![]);
+        engine.add(seed).await.unwrap();
+        let mut stream = TcpStream::connect(tcp(&engine)).await.unwrap();
+        let hello = greet(&mut stream, info_hash, true).await.unwrap();
+        assert_eq!(hello.reserved.dht(), !private);
+        let said = timeout(SOON, until_reject(&mut stream)).await.unwrap();
+        let mut port = Vec::new();
+        Message::Port(engine.udp_addr().unwrap().port()).encode(&mut port);
+        assert_eq!(said.contains(&port), !private, "{said:?}");
         engine.shutdown().await;
     }
 }
