@@ -101,7 +101,7 @@ impl Report {
                 self.kept() >= u64::from(self.verified_at_kill),
             ),
             (
-                "it found the swarm again by its own table of DHT nodes",
+                "its own table of DHT nodes was of use, with no other given",
                 self.warm > 0,
             ),
             (

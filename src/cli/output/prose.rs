@@ -17,10 +17,10 @@ pub(super) fn of(
     let named = |hash: &Hex| called(&hash.0);
     let prose = match event {
         Event::Listening { tcp, udp, state } => {
-            let places = [("", tcp), ("DHT on ", udp)];
+            let places = [(tcp, "TCP"), (udp, "DHT")];
             let places = places
                 .into_iter()
-                .filter_map(|(what, addr)| addr.map(|addr| format!("{what}{addr}")));
+                .filter_map(|(addr, what)| addr.map(|addr| format!("{addr} ({what})")));
             let places = places.collect::<Vec<_>>().join(", ");
             let places = if places.is_empty() {
                 "nowhere"
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(said(None, None), "listening on nowhere; state in s");
         assert_eq!(
             said(Some("[::]:1"), Some("[::]:2")),
-            "listening on [::]:1, DHT on [::]:2; state in s"
+            "listening on [::]:1 (TCP), [::]:2 (DHT); state in s"
         );
     }
 }
