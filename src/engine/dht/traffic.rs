@@ -23,7 +23,7 @@ pub(super) fn event(
         id: Hex(from),
     };
     match message.body {
-        Body::Query { from, query, .. } => of_query(between(from.into()), query),
+        Body::Query { from, query, .. } => of_query(between(from.into()), &query),
         Body::Reply {
             from,
             observed,
@@ -46,8 +46,8 @@ pub(super) fn event(
     }
 }
 
-fn of_query(message: DhtMessage, query: Query) -> Option<Event> {
-    Some(match query {
+fn of_query(message: DhtMessage, query: &Query) -> Option<Event> {
+    Some(match *query {
         Query::Ping => Event::DhtPing(message),
         Query::FindNode { target, .. } => Event::DhtFindPeers {
             message,
