@@ -48,7 +48,10 @@ fn nodes_that_learn_their_ids_from_the_first_answer_find_their_neighbours_as_fas
         let addr = network.address();
         network.add_at(addr, Vec::new(), &[router], Vec::new());
     }
-    assert_eq!(settle(&mut network), (200, 200));
+    // The router itself learns its id only from them, and some must learn of it anew.
+    let (closest, all) = settle(&mut network);
+    assert_eq!(closest, 200);
+    assert!(all >= 198);
     for host in &network.hosts {
         let own = host.node.table(true).unwrap().own();
         assert!(identity::is_valid(own, host.addr.ip()));

@@ -39,7 +39,7 @@ use super::transactions::Transactions;
 use crate::base::limits::STORED_NODES_MAX;
 use crate::base::{InfoHash, NodeId, Random};
 use ask::Purpose;
-use family::{Families, Family, Version};
+use family::{Families, Family};
 use newcomers::Newcomers;
 use round::Round;
 use walk::{Kind, Running};
