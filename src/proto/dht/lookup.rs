@@ -138,7 +138,7 @@ impl Lookup {
 
     /// Whom to ask now; `None` until something is heard. Whoever gets an answer out of this must ask, or say
     /// [`on_failure`](Self::on_failure).
-    pub fn next(&mut self) -> Option<Ask> {
+    pub fn next_ask(&mut self) -> Option<Ask> {
         let at = self.pick()?;
         self.asked += 1;
         let candidate = &mut self.candidates[at];

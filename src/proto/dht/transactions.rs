@@ -14,7 +14,7 @@ use crate::base::NodeId;
 use crate::base::limits::DHT_TRANSACTIONS_MAX;
 
 /// A question that was sent and what it was sent for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Question<P> {
     /// Where to.
     pub to: SocketAddr,
@@ -36,7 +36,7 @@ impl<P> Question<P> {
 }
 
 /// A question whose answer is late.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Overdue<P> {
     /// By [`Patience::stall`].
     Stalled(Question<P>),
@@ -82,7 +82,7 @@ pub struct Transactions<P> {
     asked: HashMap<SocketAddr, u32>,
 }
 
-impl<P: Clone> Transactions<P> {
+impl<P: Copy> Transactions<P> {
     /// None yet. Ids follow from `seed` and cannot be guessed without it, however many of them were seen.
     pub fn new(seed: u64) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl<P: Clone> Transactions<P> {
         }
         let pending = self.pending.get_mut(&id)?;
         self.deadlines.remove(&(deadline, id));
-        let question = pending.question.clone();
+        let question = pending.question;
         let overdue = if stage == Stage::Fresh {
             pending.stage = Stage::Stalled;
             Overdue::Stalled(question)

@@ -184,7 +184,7 @@ impl Network {
         self.now = at;
         match what {
             What::Wake(host) => self.wake(host),
-            What::Datagram { from, to, bytes } => self.deliver(from, to, bytes),
+            What::Datagram { from, to, bytes } => self.deliver(from, to, &bytes),
         }
         true
     }
@@ -216,12 +216,12 @@ impl Network {
         self.drain(host);
     }
 
-    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let Some(&host) = self.by_addr.get(&to) else {
             return;
         };
         let now = self.now;
-        self.with(host, |node| node.on_datagram(now, from, &bytes));
+        self.with(host, |node| node.on_datagram(now, from, bytes));
     }
 
     fn drain(&mut self, host: usize) {

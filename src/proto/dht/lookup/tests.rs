@@ -28,7 +28,7 @@ fn lookup(goal: Goal, known: impl IntoIterator<Item = u32>) -> Lookup {
 }
 
 fn asked(lookup: &mut Lookup) -> Vec<SocketAddr> {
-    std::iter::from_fn(|| lookup.next().map(|ask| ask.contact.addr)).collect()
+    std::iter::from_fn(|| lookup.next_ask().map(|ask| ask.contact.addr)).collect()
 }
 
 fn reply(lookup: &mut Lookup, from: Contact, nodes: &[Contact]) {

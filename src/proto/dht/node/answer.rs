@@ -1,6 +1,7 @@
 //! Questions of others.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::time::Instant;
 
 use super::super::datagram;
@@ -98,7 +99,7 @@ impl Node {
                 token,
                 seed,
             } => {
-                let port = port.map_or(asker.port(), |port| port.get());
+                let port = port.map_or(asker.port(), NonZeroU16::get);
                 let peer = SocketAddr::new(asker.ip(), port);
                 self.on_announce(now, asker, dialect, *info_hash, peer, token, *seed)
             }

@@ -16,7 +16,7 @@ use crate::base::{InfoHash, NodeId};
 const THIN: usize = 16;
 
 /// What a question was sent for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// A bootstrap address or a contact of an earlier run: is it there, and who is close to us?
     Greet {

@@ -39,7 +39,7 @@ use super::transactions::Transactions;
 use crate::base::limits::STORED_NODES_MAX;
 use crate::base::{InfoHash, NodeId, Random};
 use ask::Purpose;
-use family::{Families, Family, Version};
+use family::{Families, Family};
 use newcomers::Newcomers;
 use round::Round;
 use walk::{Kind, Running};
@@ -172,17 +172,18 @@ impl Node {
     pub fn new(now: Instant, config: Config, saved: Vec<Saved>) -> Self {
         let mut random = Random::new(config.seed);
         let mut identities = Identities::new(config.identities);
-        let mut family = |version: Version, enabled: bool| {
-            let (ip, own) = identities.first(version == Version::V4, &mut random);
-            let saved = saved
-                .iter()
-                .filter(|saved| version == Version::of(saved.contact.addr));
+        let (four, six) = saved
+            .into_iter()
+            .partition(|saved| saved.contact.addr.is_ipv4());
+        let mut family = |v4: bool, saved: Vec<Saved>| {
+            let (external, own) = identities.first(v4, &mut random);
             let table = Table::new(now, own, random.next());
-            enabled.then(|| Family::new(now, table, ip, saved.copied().collect()))
+            Family::new(now, table, external, saved)
         };
+        let (four, six) = (family(true, four), family(false, six));
         let families = Families {
-            v4: family(Version::V4, config.v4),
-            v6: family(Version::V6, config.v6),
+            v4: config.v4.then_some(four),
+            v6: config.v6.then_some(six),
         };
         Self {
             started: now,

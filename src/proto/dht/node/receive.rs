@@ -198,7 +198,7 @@ impl Node {
         match question.purpose {
             Purpose::Step(lookup) => {
                 self.on_step(now, lookup, question.to, |lookup, addr| {
-                    lookup.on_failure(addr)
+                    lookup.on_failure(addr);
                 });
             }
             Purpose::Greet { recalled: true } => {
@@ -217,7 +217,7 @@ impl Node {
             Overdue::Stalled(question) => match question.purpose {
                 Purpose::Step(lookup) => {
                     self.on_step(now, lookup, question.to, |lookup, addr| {
-                        lookup.on_stall(addr)
+                        lookup.on_stall(addr);
                     });
                 }
                 Purpose::Greet { recalled: true } => {
@@ -230,7 +230,7 @@ impl Node {
             Overdue::GivenUp(question) => {
                 if let Purpose::Step(lookup) = question.purpose {
                     self.on_step(now, lookup, question.to, |lookup, addr| {
-                        lookup.on_give_up(addr)
+                        lookup.on_give_up(addr);
                     });
                 }
             }
@@ -241,7 +241,7 @@ impl Node {
     fn on_silence(&mut self, now: Instant, question: &Question<Purpose>) {
         if let Purpose::Step(lookup) = question.purpose {
             self.on_step(now, lookup, question.to, |lookup, addr| {
-                lookup.on_failure(addr)
+                lookup.on_failure(addr);
             });
         }
         let Some(family) = self.families.get_mut(Version::of(question.to)) else {

@@ -491,7 +491,7 @@ fn a_flood_of_questions_is_answered_within_its_quota_and_leaves_nothing() {
 }
 
 #[test]
-fn contacts_of_both_families_are_found_through_one() {
+fn each_address_family_has_a_table_of_its_own() {
     let mut lan = Lan::new();
     let six = |port: u16| SocketAddr::new("::1".parse().unwrap(), port);
     let (a, b) = (

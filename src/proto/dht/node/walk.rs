@@ -76,7 +76,7 @@ impl Node {
     /// Asks whom a lookup wants to ask now, and ends it if that is nobody.
     pub(super) fn advance(&mut self, now: Instant, id: LookupId) {
         while let Some(running) = self.lookups.get_mut(&id) {
-            let Some(ask) = running.lookup.next() else {
+            let Some(ask) = running.lookup.next_ask() else {
                 break;
             };
             let (addr, dialect) = (ask.contact.addr, ask.dialects.preferred());
