@@ -8,7 +8,7 @@ use super::json_node::JsonNode;
 use super::libtorrent::Libtorrent;
 use super::network::{self, Network};
 use super::{Errands, InfoHash, PORT, Program, THEIRS};
-use crate::common::seedbank::LOOPBACK;
+use crate::common::seedbank::{LOOPBACK, Seedbank};
 use crate::common::wait;
 
 const IN_JSON: InfoHash = [0xc3; 20];
@@ -33,14 +33,18 @@ fn nodes_of_both_dialects_sit_in_one_table_and_find_each_others_peers() {
     assert_eq!(pong["addr"], one.addr().to_string(), "{pong}");
     assert_eq!(other.ping(at)["type"], "pong");
 
-    // Who asks is not known before it has answered too.
-    wait::until("a table of both kinds", wait::SOON, || {
+    // The table holds both kinds: to find its neighbours the node asks each in its own dialect.
+    asks(&root, libtorrent.addr(), "krpc");
+    asks(&root, other.addr(), "json");
+    // A node is told of those that it can talk to.
+    let both = network.node("both", &[at]);
+    let nodes = wait::until("nodes that speak JSON", wait::SOON, || {
         let nodes = nodes(&one.find_peers(at, IN_JSON));
         let has = |addr: SocketAddr| nodes.iter().any(|(_, at)| *at == addr);
-        (has(other.addr()) && has(libtorrent.addr())).then_some(())
+        (has(other.addr()) && has(network::udp(&both))).then_some(nodes)
     });
-    let nodes = nodes(&one.find_peers(at, IN_JSON));
     assert!(nodes.contains(&(other.id().to_owned(), other.addr())));
+    assert!(nodes.iter().all(|(_, addr)| *addr != libtorrent.addr()));
 
     network::hears_announce(&root, THEIRS);
     let found = one.find_peers(at, THEIRS);
@@ -52,6 +56,14 @@ fn nodes_of_both_dialects_sit_in_one_table_and_find_each_others_peers() {
     let accepted = one.announce(at, IN_JSON, JSON_PORT, token);
     assert_eq!(accepted["type"], "pong", "{accepted}");
     libtorrent.finds(SocketAddr::new(LOOPBACK, JSON_PORT));
+}
+
+/// Waits until `root` asks the node at `addr` for others in `dialect`.
+fn asks(root: &Seedbank, addr: SocketAddr, dialect: &str) {
+    let addr = addr.to_string();
+    root.wait_for("dht_findPeers", wait::SOON, |event| {
+        event["dir"] == "out" && event["addr"] == addr.as_str() && event["dialect"] == dialect
+    });
 }
 
 /// The `nodes` of an answer: ids and addresses.

@@ -51,8 +51,11 @@ impl Running {
         std::thread::spawn(move || {
             while stopped.recv_timeout(AGAIN) == Err(RecvTimeoutError::Timeout) {
                 if let Some((info_hash, port)) = errands.announce {
+                    let info_hash = Id::from(info_hash);
+                    // Without asking for peers first it announces to those alone who keep values (BEP 44).
+                    let _known = dht.get_peers(info_hash).count();
                     // Too early it fails for want of nodes.
-                    let _ = dht.announce_peer(Id::from(info_hash), Some(port));
+                    let _ = dht.announce_peer(info_hash, Some(port));
                 }
                 if let Some(info_hash) = errands.find {
                     for some in dht.get_peers(Id::from(info_hash)) {
