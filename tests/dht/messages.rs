@@ -66,6 +66,7 @@ fn query(size: Size) -> impl Strategy<Value = Query> {
     prop_oneof![
         Just(Query::Ping),
         (node_id(), want()).prop_map(|(target, want)| Query::FindNode { target, want }),
+        (node_id(), want()).prop_map(|(target, want)| Query::Get { target, want }),
         (node_id(), want()).prop_map(|(target, want)| Query::Sample { target, want }),
         (info_hash(), want(), any::<bool>(), any::<bool>()).prop_map(
             |(info_hash, want, scrape, no_seeds)| Query::GetPeers {

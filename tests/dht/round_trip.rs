@@ -33,7 +33,9 @@ fn as_json(mut message: Message) -> Option<Message> {
                     *seed = false;
                     return Some(message);
                 }
-                Query::FindNode { target, .. } | Query::Sample { target, .. } => target.into(),
+                Query::FindNode { target, .. }
+                | Query::Get { target, .. }
+                | Query::Sample { target, .. } => target.into(),
                 Query::GetPeers { info_hash, .. } => info_hash,
             };
             *query = Query::GetPeers {

@@ -64,6 +64,6 @@ fn of_query(message: DhtMessage, query: &Query) -> Option<Event> {
             info_hash: Hex(info_hash),
             port: port.map(u16::from),
         },
-        Query::Sample { .. } => return None,
+        Query::Get { .. } | Query::Sample { .. } => return None,
     })
 }

@@ -3,7 +3,7 @@
 //! | message | in this dialect |
 //! |---|---|
 //! | [`Query::Ping`] | `ping` |
-//! | [`Query::GetPeers`], and [`Query::FindNode`] and [`Query::Sample`] with their point as the torrent | `findPeers` |
+//! | [`Query::GetPeers`], and [`Query::FindNode`], [`Query::Get`] and [`Query::Sample`] with their point as the torrent | `findPeers` |
 //! | [`Query::Announce`] | `announce` |
 //! | a [`Reply`] about something | `peers` |
 //! | any other [`Reply`] | `pong` |
@@ -167,7 +167,9 @@ fn encode_query(
 ) -> Option<Written<'static>> {
     Some(match query {
         Query::Ping => Written::new(Type::Ping, transaction, from),
-        Query::FindNode { target, .. } | Query::Sample { target, .. } => {
+        Query::FindNode { target, .. }
+        | Query::Get { target, .. }
+        | Query::Sample { target, .. } => {
             Written::find_peers(transaction, from, InfoHash::from(*target))
         }
         Query::GetPeers { info_hash, .. } => Written::find_peers(transaction, from, *info_hash),

@@ -110,6 +110,7 @@ fn method(query: &Query) -> &'static str {
         Query::FindNode { .. } => "find_node",
         Query::GetPeers { .. } => "get_peers",
         Query::Announce { .. } => "announce_peer",
+        Query::Get { .. } => "get",
         Query::Sample { .. } => "sample_infohashes",
     }
 }
@@ -118,7 +119,9 @@ fn write_arguments(out: &mut DictWriter<'_>, from: NodeId, query: &Query) {
     out.bytes("id", from.as_bytes());
     match query {
         Query::Ping => (),
-        Query::FindNode { target, want } | Query::Sample { target, want } => {
+        Query::FindNode { target, want }
+        | Query::Get { target, want }
+        | Query::Sample { target, want } => {
             out.bytes("target", target.as_bytes());
             write_want(out, *want);
         }
@@ -206,7 +209,7 @@ fn write_values(out: &mut DictWriter<'_>, from: NodeId, reply: &Reply, portion: 
 }
 
 /// What a datagram says. A query with an unknown method that names a point is read as [`Query::FindNode`], as libtorrent
-/// does for the sake of extensions (BEP 44's `get` is one).
+/// does for the sake of extensions.
 ///
 /// # Errors
 /// If it is longer than [`KRPC_MAX`], not bencoded, or not a message; [`DecodeError::answer`] tells whether its sender is to hear
@@ -278,6 +281,10 @@ fn read_query(top: &Value<'_>, transaction: &Transaction) -> Result<Body, Decode
             port: read_port(&arguments).map_err(malformed)?,
             token: read_token(&arguments).ok_or_else(|| malformed("token"))?,
             seed: flag(&arguments, b"seed"),
+        },
+        b"get" => Query::Get {
+            target: target()?,
+            want,
         },
         b"sample_infohashes" => Query::Sample {
             target: target()?,

@@ -192,6 +192,14 @@ pub enum Query {
         /// Whether it has all of it (BEP 33).
         seed: bool,
     },
+    /// What is stored at this point (BEP 44)? Nothing is, here; the answer names nodes, and holds a token, as some clients
+    /// announce with one that they got like this.
+    Get {
+        /// The point.
+        target: NodeId,
+        /// Contacts wanted.
+        want: Want,
+    },
     /// Which torrents are announced to you (BEP 51)?
     Sample {
         /// A point whose neighbours are wanted as well.

@@ -349,6 +349,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

@@ -76,6 +76,11 @@ impl Node {
                 }
                 Ok(reply)
             }
+            Query::Get { target, want } => {
+                let mut reply = self.contacts(asker, dialect, *target, *want);
+                reply.token = Some(self.tokens.issue(now, asker.ip(), (*target).into()));
+                Ok(reply)
+            }
             Query::GetPeers {
                 info_hash,
                 want,

@@ -322,6 +322,7 @@ fn replies_to_strangers_are_never_much_longer_than_what_they_sent() {
             token: Token(Vec::new()),
             seed: false,
         },
+        Query::Get { target, want: both },
         Query::Sample { target, want: both },
     ];
     let mut worst = 0.0_f64;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::tests::{OWN, answer, crowded, id_at, local};
-use super::*;
+use super::super::*;
+use super::{OWN, answer, crowded, id_at, local};
 use crate::base::limits::SPARES_PER_BUCKET;
 use crate::proto::dht::bucket::places;
 use crate::proto::dht::identity;

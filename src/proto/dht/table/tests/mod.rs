@@ -1,12 +1,14 @@
+mod properties;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use super::properties::check;
 use super::*;
 use crate::proto::dht::bucket::{K, places};
 use crate::proto::dht::entry::{BAD_FAILURES, FRESH};
 use crate::proto::dht::identity;
 use crate::proto::dht::shunned::PROBATION;
+use properties::check;
 
 pub(super) const OWN: NodeId = NodeId([0; 20]);
 const RTT: Duration = Duration::from_millis(50);
