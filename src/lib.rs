@@ -39,6 +39,7 @@
 //!     dest,
 //!     goal,
 //!     peers,
+//!     found: vec![],
 //!     overwrite: false,
 //!     hashed: None,
 //! };

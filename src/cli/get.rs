@@ -57,6 +57,7 @@ fn add(plan: &mut Plan, args: &GetArgs, loaded: Loaded, out: &Output) -> Result<
         dest: transfer::absolute(&dest.unwrap_or_else(|| PathBuf::from(".")))?,
         goal: Goal::Download,
         peers,
+        found: Vec::new(),
         overwrite: args.overwrite,
         hashed: None,
     });

@@ -40,18 +40,16 @@ struct KnownFile<'a> {
     length: u64,
 }
 
-/// Fetches the metainfo of `named`, for as long as it takes. `peers` are tried besides those that the link names.
+/// Fetches the metainfo of `named`, for as long as it takes. `peers` are tried, those that the link names among them.
 ///
 /// # Errors
 /// If the engine stops, or what the peers agree on is no valid torrent.
 pub(crate) async fn fetch(
     engine: &Engine,
     named: &Named,
-    mut peers: Vec<SocketAddr>,
-    out: &Output,
+    peers: Vec<SocketAddr>,
 ) -> Result<Fetched, EngineError> {
     let magnet = &named.magnet;
-    peers.extend(resolve(&magnet.peers, out).await);
     let wanted = Wanted {
         info_hash: named.info_hash,
         trackers: magnet.trackers.clone(),
@@ -126,10 +124,11 @@ pub(crate) fn obtain(
         Found::Loaded(loaded) => return Ok(*loaded),
         Found::Named(named) => named,
     };
-    let peers = network::peers(&args.network)?;
+    let mut peers = network::peers(&args.network)?;
     out.say(format_args!("{source}: asking peers for the metadata"));
     let ask = async |session: &Session<'_>| {
-        let fetched = fetch(session.engine, &named, peers, out);
+        peers.extend(resolve(&named.magnet.peers, out).await);
+        let fetched = fetch(session.engine, &named, peers);
         match session.until(timeout(args.timeout.0, fetched)).await {
             Some(Ok(fetched)) => Ok(fetched?),
             Some(Err(_elapsed)) => Err(Failure::new(

@@ -76,6 +76,7 @@ fn shared(metainfo: Metainfo, dest: PathBuf, plan: &Plan) -> AddTorrent {
         dest,
         goal: Goal::Seed,
         peers: plan.peers.clone(),
+        found: Vec::new(),
         overwrite: false,
         hashed: None,
     }

@@ -116,7 +116,7 @@ type Awaited<'a> = Pin<Box<dyn Future<Output = Step<'a>> + 'a>>;
 /// Something that came about.
 enum Step<'a> {
     /// The metadata of a wish is there, or cannot be had.
-    Fetched(&'a Wish, Result<Fetched, EngineError>),
+    Fetched(&'a Wish, Vec<SocketAddr>, Result<Fetched, EngineError>),
     /// A torrent is complete, with the place of its payload; or it failed.
     Completed(PathBuf, Result<(), EngineError>),
 }
@@ -238,8 +238,8 @@ impl<'a> Run<'a> {
                 break;
             };
             match step {
-                Step::Fetched(wish, fetched) => {
-                    let running = self.fetched(wish, fetched).await;
+                Step::Fetched(wish, peers, fetched) => {
+                    let running = self.fetched(wish, peers, fetched).await;
                     work.extend(running.map(completion));
                 }
                 Step::Completed(path, Ok(())) => {
@@ -260,10 +260,11 @@ impl<'a> Run<'a> {
     fn inquiry(&mut self, wish: &'a Wish) -> Awaited<'a> {
         self.watch.inquire(&wish.named);
         let (engine, out) = (self.session.engine, self.session.out);
-        let peers = self.plan.peers.clone();
+        let mut peers = self.plan.peers.clone();
         Box::pin(async move {
-            let fetched = inquiry::fetch(engine, &wish.named, peers, out).await;
-            Step::Fetched(wish, fetched)
+            peers.extend(inquiry::resolve(&wish.named.magnet.peers, out).await);
+            let fetched = inquiry::fetch(engine, &wish.named, peers.clone()).await;
+            Step::Fetched(wish, peers, fetched)
         })
     }
 
@@ -271,26 +272,24 @@ impl<'a> Run<'a> {
     async fn fetched(
         &mut self,
         wish: &Wish,
+        peers: Vec<SocketAddr>,
         fetched: Result<Fetched, EngineError>,
     ) -> Option<Running> {
         self.watch.inquired(&wish.named);
-        let Fetched {
-            metainfo,
-            mut peers,
-        } = match fetched {
+        let fetched = match fetched {
             Ok(fetched) => fetched,
             Err(error) => {
                 self.fail(&error.into());
                 return None;
             }
         };
-        inquiry::tell(&metainfo, self.session.out);
-        peers.extend(self.plan.peers.iter().copied());
+        inquiry::tell(&fetched.metainfo, self.session.out);
         self.add(AddTorrent {
-            metainfo,
+            metainfo: fetched.metainfo,
             dest: wish.dest.clone(),
             goal: Goal::Download,
             peers,
+            found: fetched.peers,
             overwrite: wish.overwrite,
             hashed: None,
         })

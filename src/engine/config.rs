@@ -74,8 +74,10 @@ pub struct AddTorrent {
     pub dest: PathBuf,
     /// What to do.
     pub goal: Goal,
-    /// Peers to try besides those that trackers and the store know.
+    /// Peers that the user names: tried for ever, besides those that trackers, the DHT and the store know.
     pub peers: Vec<SocketAddr>,
+    /// Peers that were found before, as when its metadata was fetched: tried as any others.
+    pub found: Vec<SocketAddr>,
     /// Whether files may be overwritten that seedbank did not make and that are not this torrent's.
     pub overwrite: bool,
     /// The payload was hashed just now, every piece was good, and this is what its files (in torrent order, pads and links left out) were before that:

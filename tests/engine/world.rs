@@ -96,6 +96,7 @@ impl World {
             dest: self.path(dest),
             goal,
             peers,
+            found: vec![],
             overwrite: false,
             hashed: None,
         }

@@ -176,7 +176,7 @@ fn an_implied_port_goes_before_the_one_that_is_told() {
 fn an_unknown_method_that_names_a_point_asks_for_contacts() {
     for key in ["6:target", "9:info_hash"] {
         let datagram = format!(
-            "d1:ad2:id20:abcdefghij0123456789{key}20:mnopqrstuvwxyz123456e1:q3:get1:t2:aa1:y1:qe"
+            "d1:ad2:id20:abcdefghij0123456789{key}20:mnopqrstuvwxyz123456e1:q4:seek1:t2:aa1:y1:qe"
         );
         let want = Want::default();
         let query = Query::FindNode {
