@@ -10,6 +10,7 @@
 use std::fs;
 use std::future::Future;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use seedbank::base::{FileIdentity, InfoHash};
@@ -83,8 +84,24 @@ const VERSION_1: &[(&str, &str)] = &[
 /// Notes of version 1 on torrent 11…: piece 7 is verified, blocks 2 and 3 of piece 9 are there.
 const NOTES_1: &str = "010000000000000700000000000000002d9335a984700231020000000000000900000002000000048fbd32eea633e5ad";
 
+/// Opens the bare database. A handle that was dropped lets go of its file a moment later, when its threads have ended.
+fn open(state: &Path) -> sled::Db {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    let config = sled::Config::new().path(state.join("db"));
+    loop {
+        match config.clone().flush_every_ms(None).open() {
+            Err(error)
+                if error.to_string().contains("acquire lock") && Instant::now() < give_up =>
+            {
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 fn write_version_1(state: &Path) {
-    let database = sled::open(state.join("db")).unwrap();
+    let database = open(state);
     insert(&database, VERSION_1);
     database.flush().unwrap();
     std::fs::create_dir(state.join("notes")).unwrap();
@@ -130,7 +147,7 @@ const GONE_IN_2: &[&str] = &["m/node", "d/33333333333333333333"];
 
 fn write_version_2(state: &Path) {
     write_version_1(state);
-    let database = sled::open(state.join("db")).unwrap();
+    let database = open(state);
     for key in GONE_IN_2 {
         assert!(database.remove(key).unwrap().is_some());
     }
@@ -265,7 +282,7 @@ fn everything_that_version_2_wrote_is_read() {
 fn damaged_nodes_of_version_1_are_dropped_and_the_rest_is_migrated() {
     let state = tempfile::tempdir().unwrap();
     write_version_1(state.path());
-    let database = sled::open(state.path().join("db")).unwrap();
+    let database = open(state.path());
     let sound = database.get("d/33333333333333333333").unwrap().unwrap();
     for (key, value) in [
         ("d/", b"".as_slice()),
@@ -294,7 +311,7 @@ fn every_truncation_and_flipped_bit_of_the_node_and_the_id_of_version_1_costs_th
         let state = tempfile::tempdir().unwrap();
         write_version_1(state.path());
         let sound = {
-            let database = sled::open(state.path().join("db")).unwrap();
+            let database = open(state.path());
             database.get(key).unwrap().unwrap().to_vec()
         };
         let cuts = (0..sound.len()).map(|len| sound[..len].to_vec());
@@ -306,7 +323,7 @@ fn every_truncation_and_flipped_bit_of_the_node_and_the_id_of_version_1_costs_th
         for damaged in cuts.chain(flips) {
             let state = tempfile::tempdir().unwrap();
             write_version_1(state.path());
-            let database = sled::open(state.path().join("db")).unwrap();
+            let database = open(state.path());
             database.insert(key, damaged).unwrap();
             database.flush().unwrap();
             drop(database);
@@ -331,7 +348,7 @@ fn a_migration_that_was_interrupted_anywhere_goes_on() {
     let before = tempfile::tempdir().unwrap();
     write_version_1(before.path());
     // What the database does at any start is not what is interrupted here.
-    drop(sled::open(before.path().join("db")).unwrap());
+    drop(open(before.path()));
     let after = tempfile::tempdir().unwrap();
     copy(before.path(), after.path());
     assert_eq!(
@@ -377,7 +394,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn version_0_is_an_empty_database_and_becomes_a_fresh_one() {
     let state = tempfile::tempdir().unwrap();
-    drop(sled::open(state.path().join("db")).unwrap());
+    drop(open(state.path()));
     block_on(async {
         let opened = Store::open(state.path().to_owned()).await.unwrap();
         assert_eq!(opened.history, History::Fresh);
