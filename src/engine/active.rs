@@ -185,8 +185,10 @@ impl<'a> Active<'a> {
         let now = Instant::now();
         self.swarm
             .on_addresses(now, Source::User, &self.torrent.peers);
-        self.swarm
-            .on_addresses(now, Source::Dht, &self.torrent.found);
+        if !self.info.is_private() {
+            self.swarm
+                .on_addresses(now, Source::Dht, &self.torrent.found);
+        }
         let known = self.resources.store.peers(self.info.info_hash()).await;
         let known: Vec<_> = known.iter().map(|peer| peer.addr).collect();
         self.swarm.on_addresses(now, Source::Stored, &known);

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use tokio::time::timeout;
 use super::active::defect;
 use super::catalogue::{Place, Torrents};
 use super::config::Wanted;
-use super::dht::{Announce, Search};
+use super::dht::Search;
 use super::discovery::{self, Answer, Counts, Discovery};
 use super::error::EngineError;
 use super::events::{Event, Hex};
@@ -158,9 +157,8 @@ impl Fetching {
             if !wanted.nodes.is_empty() {
                 dht.add_hosts(wanted.nodes.clone());
             }
-            let port = resources.port.and_then(NonZeroU16::new);
-            let announce = port.map(|port| Announce { port, seed: false });
-            dht.search(info_hash, announce)
+            // It may be private, so it is not announced before that is known.
+            dht.search(info_hash, None)
         });
         let lanes = wanted.trackers.len().min(TRACKERS_AT_ONCE);
         let lane = |lane: usize| {

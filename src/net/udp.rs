@@ -72,9 +72,14 @@ impl Udp {
         self.addr.is_ipv4() || self.addr.ip().is_unspecified()
     }
 
-    /// Whether IPv6 addresses can be reached.
+    /// Whether IPv6 addresses can be reached: for a socket on all interfaces, whether there is a way to the internet.
     pub fn reaches_v6(&self) -> bool {
-        self.addr.is_ipv6()
+        self.addr.is_ipv6() && (!self.is_dual() || has_v6_route())
+    }
+
+    /// Whether it takes both IPv4 and IPv6.
+    pub fn is_dual(&self) -> bool {
+        self.addr.is_ipv6() && self.addr.ip().is_unspecified()
     }
 
     /// Waits for a datagram and says whom it is from and how long it is. IPv4 senders show their IPv4 address.
@@ -117,15 +122,13 @@ impl Udp {
     }
 }
 
-/// Whether this machine can open IPv6 sockets that take IPv4 as well.
-pub fn has_dual_stack() -> bool {
-    let open = || {
-        let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(socket2::Protocol::UDP))?;
-        socket.set_only_v6(false)?;
-        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        socket.bind(&any.into())
-    };
-    open().is_ok()
+/// Whether packets for the IPv6 internet have somewhere to go. Connecting a datagram socket asks the routing table and sends
+/// nothing.
+fn has_v6_route() -> bool {
+    /// Any global address will do.
+    const SOMEWHERE: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1);
+    let socket = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0));
+    socket.is_ok_and(|socket| socket.connect((SOMEWHERE, 9)).is_ok())
 }
 
 fn canonical(addr: SocketAddr) -> SocketAddr {
@@ -135,6 +138,17 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether this machine can open IPv6 sockets that take IPv4 as well.
+    fn has_dual_stack() -> bool {
+        let open = || {
+            let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(socket2::Protocol::UDP))?;
+            socket.set_only_v6(false)?;
+            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+            socket.bind(&any.into())
+        };
+        open().is_ok()
+    }
 
     async fn exchange(one: &str, other: &str, reach: IpAddr) {
         let one = Udp::bind(one.parse().unwrap()).unwrap();
@@ -175,7 +189,7 @@ mod tests {
         };
         assert_eq!(reach("127.0.0.1:0"), (true, false));
         if has_dual_stack() {
-            assert_eq!(reach("[::]:0"), (true, true));
+            assert_eq!(reach("[::]:0"), (true, has_v6_route()));
             assert_eq!(reach("[::1]:0"), (false, true));
         } else {
             eprintln!("skipped: no IPv6 here");

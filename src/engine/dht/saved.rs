@@ -32,17 +32,18 @@ pub(super) fn from_store(
     (identities.collect(), contacts)
 }
 
-/// The reverse: `identities` come newest first.
-pub(super) fn to_store(
-    identities: &[(Option<IpAddr>, NodeId)],
-    contacts: &[Saved],
-    now: i64,
-) -> SavedNodes {
+/// Ids for the store. They come newest first, and have been in this order since `since`.
+pub(super) fn identities(identities: &[(Option<IpAddr>, NodeId)], since: i64) -> Vec<Identity> {
     let identity = |(nth, &(external, id)): (usize, &(Option<IpAddr>, NodeId))| Identity {
         external,
         id: id.0,
-        last_used: now - nth as i64,
+        last_used: since.saturating_sub_unsigned(nth as u64),
     };
+    identities.iter().enumerate().map(identity).collect()
+}
+
+/// Contacts for the store, as of `now`.
+pub(super) fn nodes(contacts: &[Saved], now: i64) -> Vec<KnownNode> {
     let node = |saved: &Saved| KnownNode {
         id: saved.contact.id.0,
         addr: saved.contact.addr,
@@ -51,10 +52,7 @@ pub(super) fn to_store(
         round_trip_ms: u32::try_from(saved.round_trip.as_millis()).unwrap_or(u32::MAX),
         failures: saved.failures,
     };
-    SavedNodes {
-        identities: identities.iter().enumerate().map(identity).collect(),
-        nodes: contacts.iter().map(node).collect(),
-    }
+    contacts.iter().map(node).collect()
 }
 
 #[cfg(test)]
@@ -64,7 +62,7 @@ mod tests {
     #[test]
     fn what_is_saved_comes_back_older() {
         let ip = |last| Some(IpAddr::from([192, 0, 2, last]));
-        let identities = vec![(ip(1), NodeId([1; 20])), (None, NodeId([2; 20]))];
+        let ids = vec![(ip(1), NodeId([1; 20])), (None, NodeId([2; 20]))];
         let contact = Saved {
             contact: Contact {
                 id: NodeId([7; 20]),
@@ -75,9 +73,12 @@ mod tests {
             round_trip: Duration::from_millis(35),
             failures: 1,
         };
-        let stored = to_store(&identities, &[contact], 1_000_000);
-        let (ids, contacts) = from_store(stored, 1_000_040);
-        assert_eq!(ids, identities);
+        let stored = SavedNodes {
+            identities: identities(&ids, 900_000),
+            nodes: nodes(&[contact], 1_000_000),
+        };
+        let (identities, contacts) = from_store(stored, 1_000_040);
+        assert_eq!(identities, ids);
         assert_eq!(contacts[0].age, Duration::from_secs(100));
         assert_eq!(contacts[0].contact, contact.contact);
         assert_eq!(contacts[0].dialects, contact.dialects);

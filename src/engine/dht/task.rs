@@ -1,7 +1,7 @@
 //! The task that owns the node and its socket.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::hosts::{Hosts, Role};
 use super::{Order, Wish, saved, traffic};
+use crate::base::NodeId;
 use crate::base::limits::{DATAGRAM_READ_MAX, HOSTS_MAX};
 use crate::engine::config::DhtConfig;
 use crate::engine::events::Event;
@@ -38,6 +39,10 @@ pub(in crate::engine) struct DhtTask {
     orders: mpsc::Receiver<Order>,
     hosts: Hosts,
     searches: HashMap<SearchId, mpsc::Sender<Vec<SocketAddr>>>,
+    /// The ids of the last batch, and since when they are in this order, in seconds since 1970: rows that stay the same are
+    /// not written again.
+    identities: Vec<(Option<IpAddr>, NodeId)>,
+    identities_since: i64,
     save_at: Instant,
     save_pause: Duration,
     /// A batch on its way to the store, which may be busy for long.
@@ -59,7 +64,8 @@ impl DhtTask {
             seed: rand::random(),
             identities,
             v4: udp.reaches_v4(),
-            v6: udp.reaches_v6(),
+            // Without a way to the internet over IPv6 there may still be one to the nodes that the user names.
+            v6: udp.reaches_v6() || udp.is_dual() && config.bootstrap.iter().any(is_v6),
             read_only: false,
             trace: true,
         };
@@ -70,6 +76,8 @@ impl DhtTask {
             orders,
             hosts: Hosts::new(),
             searches: HashMap::new(),
+            identities: Vec::new(),
+            identities_since: 0,
             save_at: now + SAVE_FIRST,
             save_pause: SAVE_FIRST,
             saving: JoinSet::new(),
@@ -219,8 +227,14 @@ impl DhtTask {
         if !self.saving.is_empty() {
             return;
         }
-        let contacts = self.node.saved(Instant::now());
-        let saved = saved::to_store(&self.node.identities(), &contacts, unix_now());
+        let identities = self.node.identities();
+        if identities != self.identities {
+            self.identities = identities;
+            self.identities_since = unix_now();
+        }
+        let identities = saved::identities(&self.identities, self.identities_since);
+        let nodes = saved::nodes(&self.node.saved(Instant::now()), unix_now());
+        let saved = SavedNodes { identities, nodes };
         let resources = Arc::clone(&self.resources);
         self.saving.spawn(async move {
             if let Err(error) = resources.store.put_nodes(saved).await {
@@ -228,6 +242,10 @@ impl DhtTask {
             }
         });
     }
+}
+
+fn is_v6((host, _): &HostPort) -> bool {
+    host.parse::<Ipv6Addr>().is_ok()
 }
 
 fn unix_now() -> i64 {
