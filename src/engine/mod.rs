@@ -209,16 +209,21 @@ impl Engine {
             .into_iter()
             .map(|torrent| async move { torrent.stop().await })
             .collect();
-        let all = async { while stopping.join_next().await.is_some() {} };
-        let orderly = timeout(ORDERLY, all).await.is_ok();
-        if !orderly {
+        let torrents = timeout(ORDERLY, async {
+            while stopping.join_next().await.is_some() {}
+        });
+        let node = timeout(ORDERLY, async {
+            if let Some(dht) = &self.resources.dht {
+                dht.stop().await;
+            }
+        });
+        let (torrents, node) = tokio::join!(torrents, node);
+        if torrents.is_err() {
             tracing::warn!(
                 "some torrents did not stop in time; their last pieces are hashed again at the next start"
             );
         }
-        if let Some(dht) = &self.resources.dht
-            && timeout(ORDERLY, dht.stop()).await.is_err()
-        {
+        if node.is_err() {
             tracing::warn!("the DHT node did not stop in time; its table is as of the last save");
         }
         let closed = self.resources.store.clone().close().await;
