@@ -84,15 +84,13 @@ impl Node {
                 observed,
                 reply,
             } => {
-                if let Some(question) = self.transactions.take(&transaction, from)
-                    && question.dialect == dialect
-                {
+                if let Some(question) = self.transactions.take(&transaction, from, dialect) {
                     let contact = Contact { id, addr: from };
                     self.on_reply(now, contact, question, observed, reply);
                 }
             }
             Body::Error { .. } => {
-                if let Some(question) = self.transactions.take(&transaction, from) {
+                if let Some(question) = self.transactions.take(&transaction, from, dialect) {
                     self.on_refused(now, &question);
                 }
             }
