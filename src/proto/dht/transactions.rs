@@ -84,9 +84,9 @@ pub struct Transactions<P> {
 
 impl<P: Copy> Transactions<P> {
     /// None yet. Ids follow from `seed` and cannot be guessed without it, however many of them were seen.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: &[u8; 32]) -> Self {
         Self {
-            key: blake3::derive_key("seedbank dht transaction ids", &seed.to_le_bytes()),
+            key: blake3::derive_key("seedbank dht transaction ids", seed),
             drawn: 0,
             pending: HashMap::new(),
             deadlines: BTreeSet::new(),
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_answer_counts_once_and_from_the_address_that_was_asked_only() {
         let now = Instant::now();
-        let mut transactions = Transactions::new(1);
+        let mut transactions = Transactions::new(&[1; 32]);
         let id = transactions.insert(question(now, 7), PATIENCE).unwrap();
         let (dialect, wrong) = (Dialect::Krpc, Dialect::Json);
         assert!(transactions.take(&id, addr(8), dialect).is_none());
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn silence_is_told_of_once_a_stage_and_the_question_answered_until_the_last() {
         let now = Instant::now();
-        let mut transactions = Transactions::new(2);
+        let mut transactions = Transactions::new(&[2; 32]);
         let id = transactions.insert(question(now, 7), PATIENCE).unwrap();
         assert!(transactions.poll_overdue(now).is_none());
         let mut stages = Vec::new();
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn no_more_questions_are_out_than_the_bound() {
         let now = Instant::now();
-        let mut transactions = Transactions::new(3);
+        let mut transactions = Transactions::new(&[3; 32]);
         let mut sent = 0;
         while transactions.insert(question(now, sent), PATIENCE).is_some() {
             sent += 1;

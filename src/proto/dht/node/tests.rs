@@ -67,7 +67,7 @@ impl Lan {
 
 fn config(seed: u64) -> Config {
     Config {
-        seed,
+        seed: Random::new(seed).bytes(),
         v4: true,
         v6: true,
         ..Config::default()

@@ -65,3 +65,40 @@ fn a_lookup_ends_though_a_node_answers_its_steps_in_the_wrong_dialect() {
     assert!(wrong > 0);
     assert!(told.contains(&Output::Finished { search }), "{told:?}");
 }
+
+/// Undoes `x ^ (x >> shift)`.
+fn unshift(mixed: u64, shift: u32) -> u64 {
+    (0..64 / shift).fold(mixed, |x, _| mixed ^ (x >> shift))
+}
+
+/// The state of the dice before they showed `shown`.
+fn state_of_dice(shown: u64) -> u64 {
+    let mixed = unshift(shown, 31).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    let mixed = unshift(mixed, 27).wrapping_mul(0x96de_1b17_3f11_9089);
+    unshift(mixed, 30).wrapping_sub(GAMMA)
+}
+
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[test]
+fn what_a_node_publishes_leads_to_none_of_its_secrets() {
+    let seed = config(1).seed;
+    let node = Node::new(Instant::now(), config(1), Vec::new());
+    // All but a few bits of an id are what the dice showed.
+    let id = node.table(true).unwrap().own().0;
+    let state = state_of_dice(u64::from_be_bytes(id[8..16].try_into().unwrap()));
+    let mut dice = Random::new(state);
+    assert_eq!(dice.next().to_be_bytes(), id[8..16], "they can be computed");
+    let near: Vec<u64> = (0..=32)
+        .map(|back: u64| state.wrapping_sub(GAMMA.wrapping_mul(back)))
+        .flat_map(|state| [state, Random::new(state).next()])
+        .collect();
+    for window in seed.windows(8) {
+        let [little, big] =
+            [u64::from_le_bytes, u64::from_be_bytes].map(|read| read(window.try_into().unwrap()));
+        assert!(!near.contains(&little) && !near.contains(&big));
+    }
+    let (ip, now) = (local(1).ip(), node.started);
+    let issued = node.tokens.issue(now, ip, TORRENT);
+    assert_eq!(issued, Tokens::new(now, &seed).issue(now, ip, TORRENT));
+}
