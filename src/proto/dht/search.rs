@@ -184,7 +184,10 @@ impl Searches {
         };
         // Searches that began together do not stay together.
         let early = pause.mul_f64(self.random.below(1_000) as f64 / 10_000.0);
-        let due = now + pause - early;
+        let mut due = now + pause - early;
+        if search.wanted.once {
+            due = due.min(search.since + Self::PATIENCE);
+        }
         search.due = Some(due);
         self.running -= 1;
         self.due.insert((due, id));
@@ -321,6 +324,26 @@ mod tests {
         assert_eq!(searches.poll_due(now).map(|(id, _)| id), Some(id));
         assert!(searches.finish(now, id, VAIN), "it was to run once");
         assert_eq!(searches.len(), 0);
+    }
+
+    #[test]
+    fn a_search_that_is_to_run_once_waits_no_longer_than_its_patience() {
+        let start = Instant::now();
+        let unready = Outcome {
+            ready: false,
+            ready_now: false,
+            walked: Families::default(),
+            placed: Families::default(),
+            ..VAIN
+        };
+        let mut searches = Searches::new(1);
+        let id = searches.add(start, wanted(true));
+        let mut now = start;
+        while searches.poll_due(now).is_some() && !searches.finish(now, id, unready) {
+            now = searches.next_deadline().unwrap();
+        }
+        assert_eq!(searches.len(), 0);
+        assert_eq!(now, start + Searches::PATIENCE);
     }
 
     #[test]
