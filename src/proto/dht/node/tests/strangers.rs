@@ -1,6 +1,7 @@
 //! A node among others that do what they like.
 
 use super::*;
+use crate::base::limits::QUOTA_SOURCE_BURST;
 
 /// What the others do with a question.
 type Answer<'a> = &'a mut dyn FnMut(SocketAddr, Dialect, Message) -> Vec<(Dialect, Message)>;
@@ -101,4 +102,40 @@ fn what_a_node_publishes_leads_to_none_of_its_secrets() {
     let (ip, now) = (local(1).ip(), node.started);
     let issued = node.tokens.issue(now, ip, TORRENT);
     assert_eq!(issued, Tokens::new(now, &seed).issue(now, ip, TORRENT));
+}
+
+#[test]
+fn nothing_is_told_of_an_answer_to_nothing_and_it_is_paid_for() {
+    let traced = Config {
+        trace: true,
+        ..config(1)
+    };
+    let mut node = Node::new(Instant::now(), traced, Vec::new());
+    let (now, router) = (node.started, local(9_000));
+    node.add_routers(now, &[router]);
+    while node.poll().is_some() {}
+    let forged = Message {
+        transaction: Transaction(vec![1; 3]),
+        body: Body::Reply {
+            from: id_of(router),
+            observed: None,
+            reply: Reply::default(),
+        },
+    };
+    let refusal = Message {
+        body: Body::Error {
+            code: 201,
+            text: "no".to_owned(),
+        },
+        ..forged.clone()
+    };
+    for unsolicited in [&forged, &refusal] {
+        for from in [router, local(9_001)] {
+            for _ in 0..QUOTA_SOURCE_BURST {
+                node.on_datagram(now, from, &encode(Dialect::Krpc, unsolicited));
+            }
+            assert_eq!(node.poll(), None);
+            assert!(!node.quota.admit(now, from, 1), "{from} has used it up");
+        }
+    }
 }
