@@ -220,10 +220,17 @@ fn shorten(message: &mut Message, excess: usize) -> bool {
         return false;
     };
     let fewer = |len: usize, each: usize| len.saturating_sub(excess.div_ceil(each * 4).max(1));
-    if reply.scrape.take().is_some() {
-        return true;
-    }
-    if let Some(samples) = reply
+    // Who asks for the filters asks for them most of all; they are whole or nothing.
+    if reply.scrape.is_some() {
+        if reply.peers.is_empty() && reply.nodes.is_empty() {
+            return reply.scrape.take().is_some();
+        }
+        if reply.peers.is_empty() {
+            reply.nodes.truncate(fewer(reply.nodes.len(), NODE));
+        } else {
+            reply.peers.truncate(fewer(reply.peers.len(), PEER));
+        }
+    } else if let Some(samples) = reply
         .samples
         .as_mut()
         .filter(|samples| !samples.hashes.is_empty())

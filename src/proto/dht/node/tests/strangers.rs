@@ -139,3 +139,31 @@ fn nothing_is_told_of_an_answer_to_nothing_and_it_is_paid_for() {
         }
     }
 }
+
+#[test]
+fn a_stranger_hears_how_many_there_are() {
+    let mut lan = lan(12);
+    lan.run(3.0);
+    let (now, node) = (lan.now, &mut lan.nodes[0].1);
+    for host in 1..200 {
+        let peer = SocketAddr::from(([127, 0, 0, host], 4_000));
+        node.announced.insert(now, TORRENT, peer, true);
+    }
+    let asked = |scrape| {
+        let query = Query::GetPeers {
+            info_hash: TORRENT,
+            want: Want::default(),
+            scrape,
+            no_seeds: false,
+        };
+        self::query(b"aa", query)
+    };
+    let stranger = local(20_000);
+    for scrape in [true, false] {
+        let back = answers(node, now, stranger, Dialect::Krpc, &asked(scrape));
+        let reply = reply_of(&back);
+        assert_eq!(reply.scrape.is_some(), scrape);
+        assert_eq!(reply.peers.is_empty(), scrape);
+        assert!(reply.token.is_some());
+    }
+}
