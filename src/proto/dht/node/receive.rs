@@ -35,7 +35,7 @@ impl Node {
             }
             Err(error) => {
                 if !awaited || self.admits(now, from, datagram.len()) {
-                    self.refuse(from, datagram.len(), &error);
+                    self.refuse(now, from, datagram.len(), &error);
                 }
             }
         }

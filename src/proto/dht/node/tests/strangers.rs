@@ -167,3 +167,26 @@ fn a_stranger_hears_how_many_there_are() {
         assert!(reply.token.is_some());
     }
 }
+
+#[test]
+fn an_address_is_proven_by_an_answer_of_the_last_quarter_of_an_hour_only() {
+    let mut lan = lan(12);
+    lan.run(3.0);
+    let (now, node) = (lan.now, &mut lan.nodes[0].1);
+    for host in 1..200 {
+        let peer = SocketAddr::from(([127, 0, 0, host], 4_000));
+        node.announced.insert(now, TORRENT, peer, true);
+    }
+    let contact = local(7_001);
+    let entry = node.table(true).unwrap().get(contact).unwrap();
+    let proven_until = entry.last_answer + Duration::from_secs(15 * 60);
+    let asked = query(b"aa", get_peers(TORRENT));
+    let mut told = |now| {
+        let back = answers(node, now, contact, Dialect::Krpc, &asked);
+        let bound = encode(Dialect::Krpc, &asked).len() * AMPLIFICATION;
+        encode(Dialect::Krpc, &back[0]).len() > bound
+    };
+    assert!(told(now));
+    assert!(told(proven_until - Duration::from_millis(1)));
+    assert!(!told(proven_until));
+}
