@@ -3,7 +3,7 @@
 //! Each search is a series of rounds: the first at once, the next when the node has found its place in the network, then less and
 //! less often while nobody is found, and every 15 minutes when somebody is, as an announcement is forgotten after 30. A bounded
 //! number of rounds run at a time; the others wait in the order in which they came due, so any number of torrents shares the
-//! network fairly. Every operation takes logarithmic time.
+//! network fairly. Every operation takes logarithmic time, but for [`Searches::hurry`], which goes through all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU16;

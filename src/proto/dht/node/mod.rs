@@ -342,7 +342,7 @@ impl Node {
         self.searches.len()
     }
 
-    /// Tells of contacts: whether the node has found its place.
+    /// Whether the node has found its place, be it that it has lost it since.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
