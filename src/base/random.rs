@@ -1,5 +1,5 @@
 //! Dice: SplitMix64 from a seed, so that a run can be repeated from its seed, on any platform and with any
-//! version of any crate. Not for secrets.
+//! version of any crate. Not for secrets: whoever sees two numbers in a row can compute all others and the seed.
 
 /// A generator of numbers that look random and follow from the seed.
 #[derive(Clone, Debug)]
@@ -28,7 +28,12 @@ impl Random {
 
     /// Twenty bytes: a random point among ids.
     pub fn id(&mut self) -> [u8; 20] {
-        let mut bytes = [0; 20];
+        self.bytes()
+    }
+
+    /// As many bytes as asked for.
+    pub fn bytes<const LEN: usize>(&mut self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
         for chunk in bytes.chunks_mut(8) {
             chunk.copy_from_slice(&self.next().to_be_bytes()[..chunk.len()]);
         }

@@ -15,7 +15,7 @@ fn survives(dialect: Dialect) {
     let mut random = dice(dialect.as_str());
     let start = Instant::now();
     let config = Config {
-        seed: random.next(),
+        seed: random.bytes(),
         v4: true,
         v6: true,
         ..Config::default()

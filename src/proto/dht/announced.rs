@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Samples, Scrape};
 use super::scope::{Scope, Source, scope};
-use super::scrape::Filter;
+use super::scrape::{Filter, Mark};
 use crate::base::InfoHash;
 use crate::base::limits::{
     ANNOUNCED_MAX, ANNOUNCED_PER_ADDRESS_MAX, ANNOUNCED_PER_SOURCE_MAX, ANNOUNCED_PER_TORRENT_MAX,
@@ -46,6 +46,8 @@ struct Peer {
     addr: SocketAddr,
     seed: bool,
     turn: Turn,
+    /// Of its address: a scrape that anybody may forge must not cost a hash for each peer.
+    mark: Mark,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +88,12 @@ impl Announced {
         self.make_room(info_hash, addr, scope);
         let turn = self.turn;
         self.turn += 1;
-        let peer = Peer { addr, seed, turn };
+        let peer = Peer {
+            addr,
+            seed,
+            turn,
+            mark: Mark::of(addr.ip()),
+        };
         self.torrents.entry(info_hash).or_default().push(peer);
         self.by_source
             .entry(Source::of(addr))
@@ -134,7 +141,7 @@ impl Announced {
         let (mut seeds, mut leechers) = (Filter::EMPTY, Filter::EMPTY);
         for peer in self.torrents.get(&info_hash)? {
             let filter = if peer.seed { &mut seeds } else { &mut leechers };
-            filter.insert(peer.addr.ip());
+            filter.insert(peer.mark);
         }
         Some(Scrape {
             seeds: seeds.into(),

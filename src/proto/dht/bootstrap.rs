@@ -139,6 +139,11 @@ impl Bootstrap {
         first
     }
 
+    /// Whether it has found its place, and not lost it since.
+    pub(super) fn is_placed(&self) -> bool {
+        self.placed
+    }
+
     /// The closest nodes that the last lookup of the own id found, closest first.
     pub(super) fn neighbours(&self) -> &[NodeId] {
         &self.neighbours

@@ -9,6 +9,22 @@ use super::message::Scrape;
 /// Bits of a filter.
 const BITS: usize = 2_048;
 
+/// What an address sets in a filter: to be kept with it, so that filters are made without hashing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark([u16; 2]);
+
+impl Mark {
+    /// The mark of an address. Ports do not count.
+    pub fn of(ip: IpAddr) -> Self {
+        let hash = match ip {
+            IpAddr::V4(v4) => Sha1::digest(v4.octets()),
+            IpAddr::V6(v6) => Sha1::digest(v6.octets()),
+        };
+        let index = |at: usize| u16::from_le_bytes([hash[at], hash[at + 1]]) % BITS as u16;
+        Self([index(0), index(2)])
+    }
+}
+
 /// A set of addresses that can be merged with others and counted, roughly, but not listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter([u8; BITS / 8]);
@@ -17,14 +33,9 @@ impl Filter {
     /// The empty set.
     pub const EMPTY: Self = Self([0; BITS / 8]);
 
-    /// Adds an address. Ports do not count.
-    pub fn insert(&mut self, ip: IpAddr) {
-        let hash = match ip {
-            IpAddr::V4(v4) => Sha1::digest(v4.octets()),
-            IpAddr::V6(v6) => Sha1::digest(v6.octets()),
-        };
-        for index in [[hash[0], hash[1]], [hash[2], hash[3]]] {
-            let bit = usize::from(u16::from_le_bytes(index)) % BITS;
+    /// Adds the address that a mark is of.
+    pub fn insert(&mut self, mark: Mark) {
+        for bit in mark.0.map(usize::from) {
             self.0[bit / 8] |= 1 << (bit % 8);
         }
     }
@@ -102,7 +113,7 @@ mod tests {
 
     fn filter(ips: impl Iterator<Item = IpAddr>) -> Filter {
         let mut filter = Filter::EMPTY;
-        ips.for_each(|ip| filter.insert(ip));
+        ips.for_each(|ip| filter.insert(Mark::of(ip)));
         filter
     }
 

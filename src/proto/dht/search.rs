@@ -3,7 +3,7 @@
 //! Each search is a series of rounds: the first at once, the next when the node has found its place in the network, then less and
 //! less often while nobody is found, and every 15 minutes when somebody is, as an announcement is forgotten after 30. A bounded
 //! number of rounds run at a time; the others wait in the order in which they came due, so any number of torrents shares the
-//! network fairly. Every operation takes logarithmic time.
+//! network fairly. Every operation takes logarithmic time, but for [`Searches::hurry`], which goes through all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU16;
@@ -33,6 +33,26 @@ pub(super) struct Wanted {
     pub(super) once: bool,
 }
 
+/// Address families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Families {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
+
+impl Families {
+    fn or(self, other: Self) -> Self {
+        Self {
+            v4: self.v4 || other.v4,
+            v6: self.v6 || other.v6,
+        }
+    }
+
+    fn has_all(self, others: Self) -> bool {
+        (self.v4 || !others.v4) && (self.v6 || !others.v6)
+    }
+}
+
 /// What a round came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -44,6 +64,10 @@ pub(super) struct Outcome {
     pub(super) ready: bool,
     /// It has found it meanwhile.
     pub(super) ready_now: bool,
+    /// Where it had a place when the round began.
+    pub(super) walked: Families,
+    /// Where it has one now.
+    pub(super) placed: Families,
 }
 
 #[derive(Debug)]
@@ -54,6 +78,8 @@ struct Search {
     due: Option<Instant>,
     /// Rounds in a row that came to nothing.
     vain: u32,
+    /// Where a round was walked when the node had a place there.
+    walked: Families,
 }
 
 /// All searches of a node.
@@ -93,6 +119,7 @@ impl Searches {
             since: now,
             due: Some(now),
             vain: 0,
+            walked: Families::default(),
         };
         self.all.insert(id, search);
         self.due.insert((now, id));
@@ -148,7 +175,8 @@ impl Searches {
         } else {
             search.vain.saturating_add(1)
         };
-        let overtaken = outcome.ready_now && !outcome.ready;
+        search.walked = search.walked.or(outcome.walked);
+        let overtaken = !search.walked.has_all(outcome.placed);
         let pause = if overtaken {
             Duration::ZERO
         } else {
@@ -156,17 +184,24 @@ impl Searches {
         };
         // Searches that began together do not stay together.
         let early = pause.mul_f64(self.random.below(1_000) as f64 / 10_000.0);
-        let due = now + pause - early;
+        let mut due = now + pause - early;
+        if search.wanted.once {
+            due = due.min(search.since + Self::PATIENCE);
+        }
         search.due = Some(due);
         self.running -= 1;
         self.due.insert((due, id));
         false
     }
 
-    /// The node has found its place, or found it again: whatever came to nothing is tried again now.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        let vain = self.all.iter_mut().filter(|(_, search)| search.vain > 0);
-        for (&id, search) in vain {
+    /// The node has found a place, or found it again: whatever came to nothing is tried again now, and so is what was never
+    /// walked in all the families where it has a place now. Takes time for every search.
+    pub(super) fn hurry(&mut self, now: Instant, placed: Families) {
+        let lacking = self
+            .all
+            .iter_mut()
+            .filter(|(_, search)| search.vain > 0 || !search.walked.has_all(placed));
+        for (&id, search) in lacking {
             if let Some(due) = search.due.filter(|due| *due > now) {
                 self.due.remove(&(due, id));
                 self.due.insert((now, id));
@@ -204,7 +239,14 @@ mod tests {
         announced: 0,
         ready: true,
         ready_now: true,
+        walked: V4,
+        placed: V4,
     };
+    const V4: Families = Families {
+        v4: true,
+        v6: false,
+    };
+    const BOTH: Families = Families { v4: true, v6: true };
 
     fn wanted(once: bool) -> Wanted {
         Wanted {
@@ -271,15 +313,71 @@ mod tests {
         let unready = Outcome {
             ready: false,
             ready_now: false,
+            walked: Families::default(),
+            placed: Families::default(),
             ..VAIN
         };
         assert!(!searches.finish(start, id, unready));
         let now = start + Duration::from_millis(300);
         assert!(searches.poll_due(now).is_none());
-        searches.hurry(now);
+        searches.hurry(now, V4);
         assert_eq!(searches.poll_due(now).map(|(id, _)| id), Some(id));
         assert!(searches.finish(now, id, VAIN), "it was to run once");
         assert_eq!(searches.len(), 0);
+    }
+
+    #[test]
+    fn a_search_that_is_to_run_once_waits_no_longer_than_its_patience() {
+        let start = Instant::now();
+        let unready = Outcome {
+            ready: false,
+            ready_now: false,
+            walked: Families::default(),
+            placed: Families::default(),
+            ..VAIN
+        };
+        let mut searches = Searches::new(1);
+        let id = searches.add(start, wanted(true));
+        let mut now = start;
+        while searches.poll_due(now).is_some() && !searches.finish(now, id, unready) {
+            now = searches.next_deadline().unwrap();
+        }
+        assert_eq!(searches.len(), 0);
+        assert_eq!(now, start + Searches::PATIENCE);
+    }
+
+    #[test]
+    fn what_was_found_in_one_family_is_looked_up_in_the_other_as_soon_as_there_is_a_place() {
+        let start = Instant::now();
+        let found = Outcome {
+            found: true,
+            ..VAIN
+        };
+        let mut searches = Searches::new(1);
+        let (idle, running) = (
+            searches.add(start, wanted(false)),
+            searches.add(start, wanted(false)),
+        );
+        assert_eq!(searches.poll_due(start).map(|(id, _)| id), Some(idle));
+        assert_eq!(searches.poll_due(start).map(|(id, _)| id), Some(running));
+        assert!(!searches.finish(start, idle, found));
+        let now = start + Duration::from_secs(1);
+        searches.hurry(now, BOTH);
+        let overtaken = Outcome {
+            placed: BOTH,
+            ..found
+        };
+        assert!(!searches.finish(now, running, overtaken));
+        for _ in 0..2 {
+            let (id, _) = searches.poll_due(now).expect("both are due");
+            let walked = Outcome {
+                walked: BOTH,
+                ..overtaken
+            };
+            assert!(!searches.finish(now, id, walked));
+        }
+        searches.hurry(now, BOTH);
+        assert!(searches.poll_due(now).is_none(), "nothing is lacking");
     }
 
     #[test]

@@ -23,10 +23,10 @@ pub struct Tokens {
 
 impl Tokens {
     /// An issuer whose tokens depend on `seed`, which must be secret.
-    pub fn new(now: Instant, seed: u64) -> Self {
+    pub fn new(now: Instant, seed: &[u8; 32]) -> Self {
         Self {
             start: now,
-            key: blake3::derive_key("seedbank dht announce token", &seed.to_le_bytes()),
+            key: blake3::derive_key("seedbank dht announce token", seed),
         }
     }
 
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_token_is_good_for_five_minutes_at_least_and_ten_at_most() {
         let start = Instant::now();
-        let tokens = Tokens::new(start, 1);
+        let tokens = Tokens::new(start, &[1; 32]);
         for issued in (0..600u64).step_by(7) {
             let at = |seconds: u64| start + Duration::from_secs(issued + seconds);
             let token = tokens.issue(at(0), HERE, TORRENT);
@@ -85,17 +85,17 @@ mod tests {
     #[test]
     fn a_token_is_bound_to_address_torrent_and_issuer() {
         let now = Instant::now();
-        let tokens = Tokens::new(now, 1);
+        let tokens = Tokens::new(now, &[1; 32]);
         let token = tokens.issue(now, HERE, TORRENT);
         assert!(!tokens.accepts(now, [1, 2, 3, 5].into(), TORRENT, &token));
         assert!(!tokens.accepts(now, HERE, InfoHash([8; 20]), &token));
-        assert!(!Tokens::new(now, 2).accepts(now, HERE, TORRENT, &token));
+        assert!(!Tokens::new(now, &[2; 32]).accepts(now, HERE, TORRENT, &token));
     }
 
     #[test]
     fn nothing_else_passes_for_a_token() {
         let now = Instant::now();
-        let tokens = Tokens::new(now, 1);
+        let tokens = Tokens::new(now, &[1; 32]);
         let token = tokens.issue(now, HERE, TORRENT);
         for len in 0..token.0.len() {
             assert!(!tokens.accepts(now, HERE, TORRENT, &Token(token.0[..len].to_vec())));

@@ -1,7 +1,7 @@
 //! Questions that wait for their answers.
 //!
-//! An answer counts only if it carries the id of a question and comes from where that was sent: whoever cannot see our datagrams
-//! has to guess four bytes that follow from a secret. The table of questions is bounded, and every question leaves it by its
+//! An answer counts only if it carries the id of a question, comes from where that was sent and is written as that was: whoever
+//! cannot see our datagrams has to guess four bytes that follow from a secret. The table of questions is bounded, and every question leaves it by its
 //! answer or by its time.
 
 use std::collections::{BTreeSet, HashMap};
@@ -84,9 +84,9 @@ pub struct Transactions<P> {
 
 impl<P: Copy> Transactions<P> {
     /// None yet. Ids follow from `seed` and cannot be guessed without it, however many of them were seen.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: &[u8; 32]) -> Self {
         Self {
-            key: blake3::derive_key("seedbank dht transaction ids", &seed.to_le_bytes()),
+            key: blake3::derive_key("seedbank dht transaction ids", seed),
             drawn: 0,
             pending: HashMap::new(),
             deadlines: BTreeSet::new(),
@@ -111,10 +111,17 @@ impl<P: Copy> Transactions<P> {
         Some(Transaction(id.to_be_bytes().to_vec()))
     }
 
-    /// Takes out the question that an answer from `from` belongs to.
-    pub fn take(&mut self, transaction: &Transaction, from: SocketAddr) -> Option<Question<P>> {
+    /// Takes out the question that an answer in `dialect` from `from` belongs to. What is no answer to it leaves it where it is,
+    /// so that its time tells of it.
+    pub fn take(
+        &mut self,
+        transaction: &Transaction,
+        from: SocketAddr,
+        dialect: Dialect,
+    ) -> Option<Question<P>> {
         let id = u32::from_be_bytes(transaction.0.as_slice().try_into().ok()?);
-        if self.pending.get(&id)?.question.to != from {
+        let question = &self.pending.get(&id)?.question;
+        if question.to != from || question.dialect != dialect {
             return None;
         }
         self.remove(id)
@@ -219,18 +226,19 @@ mod tests {
     #[test]
     fn an_answer_counts_once_and_from_the_address_that_was_asked_only() {
         let now = Instant::now();
-        let mut transactions = Transactions::new(1);
+        let mut transactions = Transactions::new(&[1; 32]);
         let id = transactions.insert(question(now, 7), PATIENCE).unwrap();
-        assert!(transactions.take(&id, addr(8)).is_none());
-        assert!(
-            transactions
-                .take(&Transaction(vec![0; 4]), addr(7))
-                .is_none()
-        );
-        assert!(transactions.take(&Transaction(vec![]), addr(7)).is_none());
+        let (dialect, wrong) = (Dialect::Krpc, Dialect::Json);
+        assert!(transactions.take(&id, addr(8), dialect).is_none());
+        assert!(transactions.take(&id, addr(7), wrong).is_none());
+        for forged in [vec![0; 4], vec![]] {
+            let forged = Transaction(forged);
+            assert!(transactions.take(&forged, addr(7), dialect).is_none());
+        }
         assert!(transactions.asking(addr(7)));
-        assert_eq!(transactions.take(&id, addr(7)).unwrap().purpose, 7);
-        assert!(transactions.take(&id, addr(7)).is_none());
+        let taken = transactions.take(&id, addr(7), dialect);
+        assert_eq!(taken.unwrap().purpose, 7);
+        assert!(transactions.take(&id, addr(7), dialect).is_none());
         assert!(!transactions.asking(addr(7)));
         assert_eq!(transactions.next_deadline(), None);
     }
@@ -238,7 +246,7 @@ mod tests {
     #[test]
     fn silence_is_told_of_once_a_stage_and_the_question_answered_until_the_last() {
         let now = Instant::now();
-        let mut transactions = Transactions::new(2);
+        let mut transactions = Transactions::new(&[2; 32]);
         let id = transactions.insert(question(now, 7), PATIENCE).unwrap();
         assert!(transactions.poll_overdue(now).is_none());
         let mut stages = Vec::new();
@@ -251,14 +259,14 @@ mod tests {
             }
         }
         assert_eq!(stages, [(100, false), (200, false), (2_000, true)]);
-        assert!(transactions.take(&id, addr(7)).is_none());
+        assert!(transactions.take(&id, addr(7), Dialect::Krpc).is_none());
         assert!(transactions.is_empty());
     }
 
     #[test]
     fn no_more_questions_are_out_than_the_bound() {
         let now = Instant::now();
-        let mut transactions = Transactions::new(3);
+        let mut transactions = Transactions::new(&[3; 32]);
         let mut sent = 0;
         while transactions.insert(question(now, sent), PATIENCE).is_some() {
             sent += 1;

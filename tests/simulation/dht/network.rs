@@ -114,7 +114,7 @@ impl Network {
         saved: Vec<Saved>,
     ) -> usize {
         let config = Config {
-            seed: self.random.next(),
+            seed: self.random.bytes(),
             identities,
             v4: true,
             ..Config::default()

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Instant;
 
 use super::super::datagram;
+use super::super::entry::FRESH;
 use super::super::error::DecodeError;
 use super::super::lookup::K;
 use super::super::message::{
@@ -49,13 +50,13 @@ impl Node {
             },
         };
         let message = Message { transaction, body };
-        self.send_within(asker.addr, dialect, message, len);
+        self.send_within(now, asker.addr, dialect, message, len);
     }
 
     /// Says what is wrong with a datagram that is no message.
-    pub(super) fn refuse(&mut self, to: SocketAddr, len: usize, error: &DecodeError) {
+    pub(super) fn refuse(&mut self, now: Instant, to: SocketAddr, len: usize, error: &DecodeError) {
         if let Some(message) = error.answer().filter(|_| !self.read_only) {
-            self.send_within(to, Dialect::Krpc, message, len);
+            self.send_within(now, to, Dialect::Krpc, message, len);
         }
     }
 
@@ -176,13 +177,16 @@ impl Node {
     /// Sends a message if it, or enough of it, is short enough for who asked.
     fn send_within(
         &mut self,
+        now: Instant,
         to: SocketAddr,
         dialect: Dialect,
         mut message: Message,
         asked: usize,
     ) {
         let family = self.families.get(Version::of(to));
-        let proven = family.is_some_and(|family| family.table.get(to).is_some());
+        let entry = family.and_then(|family| family.table.get(to));
+        // Only an answer proves an address, and not for ever.
+        let proven = entry.is_some_and(|entry| !entry.is_bad() && now < entry.last_answer + FRESH);
         let room = if proven {
             usize::MAX
         } else {
@@ -220,10 +224,17 @@ fn shorten(message: &mut Message, excess: usize) -> bool {
         return false;
     };
     let fewer = |len: usize, each: usize| len.saturating_sub(excess.div_ceil(each * 4).max(1));
-    if reply.scrape.take().is_some() {
-        return true;
-    }
-    if let Some(samples) = reply
+    // Who asks for the filters asks for them most of all; they are whole or nothing.
+    if reply.scrape.is_some() {
+        if reply.peers.is_empty() && reply.nodes.is_empty() {
+            return reply.scrape.take().is_some();
+        }
+        if reply.peers.is_empty() {
+            reply.nodes.truncate(fewer(reply.nodes.len(), NODE));
+        } else {
+            reply.peers.truncate(fewer(reply.peers.len(), PEER));
+        }
+    } else if let Some(samples) = reply
         .samples
         .as_mut()
         .filter(|samples| !samples.hashes.is_empty())

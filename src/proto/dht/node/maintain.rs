@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::bootstrap::Step;
 use super::super::lookup::{Goal, K};
 use super::super::message::{Dialect, Query};
+use super::super::search;
 use super::ask::Purpose;
 use super::family::Version;
 use super::newcomers::Newcomer;
@@ -126,11 +127,23 @@ impl Node {
             });
         }
         if first {
-            self.searches.hurry(now);
+            self.searches.hurry(now, self.placed());
             self.search_on(now);
         }
         self.find_gaps(version);
         self.fill_gaps(now, version);
+    }
+
+    /// Where it has found its place.
+    pub(super) fn placed(&self) -> search::Families {
+        let placed = |version| {
+            let family = self.families.get(version);
+            family.is_some_and(|family| family.bootstrap.is_placed())
+        };
+        search::Families {
+            v4: placed(Version::V4),
+            v6: placed(Version::V6),
+        }
     }
 
     /// Notes which parts of the table that are farther away than our neighbours have few contacts.

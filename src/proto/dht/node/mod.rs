@@ -47,8 +47,8 @@ use walk::{Kind, Running};
 /// What a node is started with.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// What all its dice follow from; a secret.
-    pub seed: u64,
+    /// What its secrets and all its dice follow from; a secret itself, and as hard to guess as it is random.
+    pub seed: [u8; 32],
     /// Its ids of earlier runs, newest first, each with the external address that it was for, if that was known.
     pub identities: Vec<(Option<IpAddr>, NodeId)>,
     /// Whether it can send to IPv4 addresses.
@@ -170,17 +170,21 @@ impl Node {
     /// A node that remembers `saved` contacts; they are pinged, many at once and the most promising first, as soon as time is
     /// handled ([`next_deadline`](Self::next_deadline) is `now` then).
     pub fn new(now: Instant, config: Config, saved: Vec<Saved>) -> Self {
-        let mut random = Random::new(config.seed);
+        let seed = &config.seed;
+        let mut random = Random::new(dice(seed, "seedbank dht node dice"));
         let mut identities = Identities::new(config.identities);
         let (four, six) = saved
             .into_iter()
             .partition(|saved| saved.contact.addr.is_ipv4());
-        let mut family = |v4: bool, saved: Vec<Saved>| {
+        let mut family = |v4: bool, context: &str, saved: Vec<Saved>| {
             let (external, own) = identities.first(v4, &mut random);
-            let table = Table::new(now, own, random.next());
+            let table = Table::new(now, own, dice(seed, context));
             Family::new(now, table, external, saved)
         };
-        let (four, six) = (family(true, four), family(false, six));
+        let (four, six) = (
+            family(true, "seedbank dht table dice v4", four),
+            family(false, "seedbank dht table dice v6", six),
+        );
         let families = Families {
             v4: config.v4.then_some(four),
             v6: config.v6.then_some(six),
@@ -191,16 +195,16 @@ impl Node {
             trace: config.trace,
             families,
             identities,
-            transactions: Transactions::new(random.next()),
+            transactions: Transactions::new(seed),
             round_trip: RoundTrip::unknown(),
             lookups: BTreeMap::new(),
             last_lookup: 0,
-            searches: Searches::new(random.next()),
+            searches: Searches::new(dice(seed, "seedbank dht searches dice")),
             rounds: BTreeMap::new(),
             newcomers: Newcomers::new(now),
-            tokens: Tokens::new(now, random.next()),
-            announced: Announced::new(random.next()),
-            quota: Quota::new(now, random.next()),
+            tokens: Tokens::new(now, seed),
+            announced: Announced::new(dice(seed, "seedbank dht announced dice")),
+            quota: Quota::new(now, dice(seed, "seedbank dht quota")),
             json_needed: false,
             ready: false,
             warm: 0,
@@ -338,10 +342,17 @@ impl Node {
         self.searches.len()
     }
 
-    /// Tells of contacts: whether the node has found its place.
+    /// Whether the node has found its place, be it that it has lost it since.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
+}
+
+/// The seed of one use's dice. Much of what dice show is published, and from that their seed can be computed; no way leads from
+/// there to the seed of another use, or to that of all.
+fn dice(seed: &[u8; 32], context: &str) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = blake3::derive_key(context, seed);
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// IPv4 addresses written as IPv6 are IPv4 addresses.

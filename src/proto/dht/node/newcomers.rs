@@ -1,5 +1,6 @@
 //! Nodes that may be worth knowing and wait for a ping: they asked us something, or others named them. Pings go out at a bounded
-//! rate, so that nobody can use us to flood somebody else.
+//! rate, so that nobody can use us to flood somebody else. Who was only named is not pinged but greeted, once in each dialect, so
+//! that two questions go there in the time of one.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -27,18 +27,34 @@ impl Node {
         }
         match datagram::decode(datagram) {
             Ok((dialect, message)) => {
-                if self.trace {
-                    self.trace(Direction::In, from, dialect, message.clone());
-                }
-                // A flood must not pass for answers: whoever is awaited pays for what it asks.
-                let asks = matches!(message.body, Body::Query { .. });
-                if !(asks && awaited) || self.admits(now, from, datagram.len()) {
-                    self.on_message(now, from, dialect, message, datagram.len());
+                let question = self.question_of(&message, from, dialect);
+                // A flood must not pass for answers: whoever is awaited pays for whatever is none.
+                if question.is_some() || !awaited || self.admits(now, from, datagram.len()) {
+                    self.on_message(now, from, dialect, message, question, datagram.len());
                 }
             }
-            Err(error) => self.refuse(from, datagram.len(), &error),
+            Err(error) => {
+                if !awaited || self.admits(now, from, datagram.len()) {
+                    self.refuse(now, from, datagram.len(), &error);
+                }
+            }
         }
         self.handle_timeout(now);
+    }
+
+    /// The question that a message is an answer to.
+    fn question_of(
+        &mut self,
+        message: &Message,
+        from: SocketAddr,
+        dialect: Dialect,
+    ) -> Option<Question<Purpose>> {
+        match message.body {
+            Body::Query { .. } => None,
+            Body::Reply { .. } | Body::Error { .. } => {
+                self.transactions.take(&message.transaction, from, dialect)
+            }
+        }
     }
 
     fn admits(&mut self, now: Instant, from: SocketAddr, len: usize) -> bool {
@@ -51,21 +67,30 @@ impl Node {
         }
     }
 
+    /// Takes a question of somebody else, or the answer to `question`. Of an answer to nothing nobody hears.
     fn on_message(
         &mut self,
         now: Instant,
         from: SocketAddr,
         dialect: Dialect,
         message: Message,
+        question: Option<Question<Purpose>>,
         len: usize,
     ) {
+        let asks = matches!(message.body, Body::Query { .. });
+        if self.trace && (asks || question.is_some()) {
+            self.trace(Direction::In, from, dialect, message.clone());
+        }
         let Message { transaction, body } = message;
-        match body {
-            Body::Query {
-                from: id,
-                read_only,
-                query,
-            } => {
+        match (body, question) {
+            (
+                Body::Query {
+                    from: id,
+                    read_only,
+                    query,
+                },
+                _,
+            ) => {
                 let contact = Contact { id, addr: from };
                 if self
                     .families
@@ -79,23 +104,19 @@ impl Node {
                     self.on_asked(now, contact, dialect);
                 }
             }
-            Body::Reply {
-                from: id,
-                observed,
-                reply,
-            } => {
-                if let Some(question) = self.transactions.take(&transaction, from)
-                    && question.dialect == dialect
-                {
-                    let contact = Contact { id, addr: from };
-                    self.on_reply(now, contact, question, observed, reply);
-                }
+            (
+                Body::Reply {
+                    from: id,
+                    observed,
+                    reply,
+                },
+                Some(question),
+            ) => {
+                let contact = Contact { id, addr: from };
+                self.on_reply(now, contact, question, observed, reply);
             }
-            Body::Error { .. } => {
-                if let Some(question) = self.transactions.take(&transaction, from) {
-                    self.on_refused(now, &question);
-                }
-            }
+            (Body::Error { .. }, Some(question)) => self.on_refused(now, &question),
+            (Body::Reply { .. } | Body::Error { .. }, None) => {}
         }
     }
 

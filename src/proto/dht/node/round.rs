@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::super::lookup::{Answered, Goal, K, Lookup};
 use super::super::message::{Dialect, Query, Token};
 use super::super::scope;
-use super::super::search::{Announce, Outcome, SearchId, Wanted};
+use super::super::search::{Announce, Families, Outcome, SearchId, Wanted};
 use super::ask::Purpose;
 use super::family::Version;
 use super::walk::{Kind, LookupId};
@@ -23,6 +23,8 @@ pub(super) struct Round {
     told: HashSet<SocketAddr>,
     announced: usize,
     ready: bool,
+    /// Where the node had found its place when the round began.
+    placed: Families,
 }
 
 impl Node {
@@ -35,6 +37,7 @@ impl Node {
                 told: HashSet::new(),
                 announced: 0,
                 ready: self.ready,
+                placed: self.placed(),
             };
             self.rounds.insert(search, round);
             let mut walks = Vec::new();
@@ -203,6 +206,8 @@ impl Node {
             announced: round.announced,
             ready: round.ready,
             ready_now: self.ready,
+            walked: round.placed,
+            placed: self.placed(),
         };
         if self.searches.finish(now, search, outcome) {
             self.outputs.push_back(Output::Finished { search });

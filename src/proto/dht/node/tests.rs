@@ -1,3 +1,5 @@
+mod strangers;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
@@ -65,7 +67,7 @@ impl Lan {
 
 fn config(seed: u64) -> Config {
     Config {
-        seed,
+        seed: Random::new(seed).bytes(),
         v4: true,
         v6: true,
         ..Config::default()
@@ -391,6 +393,7 @@ fn an_answer_from_elsewhere_or_in_another_dialect_is_none() {
         assert!(node.is_empty());
         node.on_datagram(now, local(9_000), &encode(dialect.other(), &reply));
         assert!(node.is_empty());
+        assert_eq!(node.waiting(), 2, "it is still waited for");
     }
 }
 
