@@ -125,8 +125,12 @@ impl Node {
         let Some(family) = self.families.get_mut(Version::of(contact.addr)) else {
             return;
         };
-        family.table.on_query(now, &contact, dialect);
-        if family.table.wants(now, &contact) && !self.transactions.asking(contact.addr) {
+        family.table.on_query(now, &contact);
+        let known = family.table.get(contact.addr);
+        if known.is_some_and(|e| e.contact == contact && !e.dialects.contains(dialect)) {
+            // Its address may be forged: it speaks this dialect when it has answered in it.
+            self.newcomers.add_known(contact, dialect);
+        } else if family.table.wants(now, &contact) && !self.transactions.asking(contact.addr) {
             self.newcomers.add(contact, dialect);
         }
     }
@@ -163,7 +167,12 @@ impl Node {
             .expect
             .is_some_and(|expected| expected != contact.id)
         {
-            return self.on_unexpected(now, &question);
+            return match question.purpose {
+                Purpose::Step(lookup) => self.on_step(now, lookup, from, |lookup, _| {
+                    lookup.on_other(contact, dialect);
+                }),
+                _ => self.on_unexpected(now, &question),
+            };
         }
         let mut reply = reply;
         if let Some(family) = self.families.get(Version::of(from)) {
@@ -183,10 +192,7 @@ impl Node {
     ) {
         let (from, dialect) = (contact.addr, question.dialect);
         match question.purpose {
-            Purpose::Greet { recalled } => {
-                if recalled && let Some(family) = self.families.get_mut(Version::of(from)) {
-                    family.recall.on_stall();
-                }
+            Purpose::Greet { .. } => {
                 // If this is the first answer, a lookup of the own id begins with it.
                 self.place(now, Version::of(from));
                 self.share(now, contact, dialect, &reply.nodes);
@@ -224,7 +230,6 @@ impl Node {
             }
             Purpose::Greet { recalled: true } => {
                 if let Some(family) = self.families.get_mut(version) {
-                    family.recall.on_stall();
                     family.recall.on_failure(question.to);
                 }
             }
@@ -243,7 +248,7 @@ impl Node {
                 }
                 Purpose::Greet { recalled: true } => {
                     if let Some(family) = self.families.get_mut(Version::of(question.to)) {
-                        family.recall.on_stall();
+                        family.recall.on_stall(question.to);
                     }
                 }
                 _ => {}
@@ -274,9 +279,11 @@ impl Node {
             return self.on_one_dialect(question);
         }
         family.recall.on_failure(question.to);
-        family.table.on_timeout(now, question.to);
+        family.table.on_timeout(now, question.sent, question.to);
         if !family.is_connected() {
-            family.bootstrap.on_dark(now);
+            if family.bootstrap.on_dark(now) {
+                family.recall.on_dark();
+            }
         }
     }
 

@@ -108,17 +108,10 @@ fn a_node_is_good_for_15_minutes_after_an_answer_or_a_query() {
     let standing = |table: &Table, at| table.get(contact.addr).unwrap().standing(at);
     assert_eq!(standing(&table, now + minutes(14)), Standing::Good);
     assert_eq!(standing(&table, now + minutes(15)), Standing::Questionable);
-    table.on_query(now + minutes(20), &contact, Dialect::Json);
+    table.on_query(now + minutes(20), &contact);
     assert_eq!(standing(&table, now + minutes(34)), Standing::Good);
-    assert!(
-        table
-            .get(contact.addr)
-            .unwrap()
-            .dialects
-            .contains(Dialect::Json)
-    );
     for ten in 1..20 {
-        table.on_query(now + minutes(10 * ten), &contact, Dialect::Krpc);
+        table.on_query(now + minutes(10 * ten), &contact);
     }
     assert_eq!(
         standing(&table, now + minutes(191)),
@@ -131,16 +124,27 @@ fn a_node_is_good_for_15_minutes_after_an_answer_or_a_query() {
 fn queries_of_unknown_nodes_or_under_another_id_change_nothing() {
     let now = Instant::now();
     let mut table = table(now);
-    table.on_query(now, &local(3, 1), Dialect::Krpc);
+    table.on_query(now, &local(3, 1));
     assert!(table.is_empty());
     answer(&mut table, now, local(3, 1));
     let forged = Contact {
         id: id_at(3, 9),
         ..local(3, 1)
     };
-    table.on_query(now + minutes(16), &forged, Dialect::Krpc);
+    table.on_query(now + minutes(16), &forged);
     assert_eq!(table.good(now + minutes(16)), 0);
     assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn a_query_which_can_be_forged_does_not_tell_what_a_node_understands() {
+    let now = Instant::now();
+    let mut table = table(now);
+    table.on_answer(now, local(3, 1), Dialect::Json, RTT);
+    table.on_query(now, &local(3, 1));
+    let known = table.get(local(3, 1).addr).unwrap();
+    assert_eq!(known.dialects, Dialect::Json.into());
+    assert_eq!(known.dialects.preferred(), Dialect::Json);
 }
 
 #[test]
@@ -151,12 +155,12 @@ fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
         answer(&mut table, now, local(6, tag));
     }
     for _ in 0..BAD_FAILURES {
-        table.on_timeout(now, local(6, 0).addr);
+        table.on_timeout(now, now, local(6, 0).addr);
     }
     assert!(table.get(local(6, 0).addr).is_none());
     assert_eq!(at(&table, 6), (K, 0));
     for _ in 0..BAD_FAILURES {
-        table.on_timeout(now, local(6, 1).addr);
+        table.on_timeout(now, now, local(6, 1).addr);
     }
     assert_eq!(at(&table, 6), (K, 0), "nobody waits");
     assert!(
@@ -181,7 +185,7 @@ fn a_waiting_node_that_fails_loses_its_turn() {
     for tag in 0..K as u32 + 1 {
         answer(&mut table, now, local(6, tag));
     }
-    table.on_timeout(now, local(6, 8).addr);
+    table.on_timeout(now, now, local(6, 8).addr);
     assert_eq!(at(&table, 6), (K, 0));
 }
 
@@ -256,7 +260,7 @@ fn an_id_that_somebody_has_is_not_taken_from_another_address() {
     assert!(!table.wants(now, &thief));
     assert!(!answer(&mut table, now, thief));
     for _ in 0..BAD_FAILURES {
-        table.on_timeout(now, local(4, 1).addr);
+        table.on_timeout(now, now, local(4, 1).addr);
     }
     assert!(answer(&mut table, now, thief), "it has moved");
     assert!(table.get(local(4, 1).addr).is_none());
@@ -336,6 +340,35 @@ fn impossible_contacts_are_never_taken() {
 }
 
 #[test]
+fn one_outage_is_one_failure_however_many_queries_it_swallowed() {
+    let start = Instant::now();
+    let mut table = table(start);
+    answer(&mut table, start, local(0, 1));
+    let addr = local(0, 1).addr;
+    let second = Duration::from_secs(1);
+    for late in 0..5 {
+        let sent = start + second + late * Duration::from_millis(100);
+        table.on_timeout(sent + 5 * second, sent, addr);
+    }
+    assert_eq!(table.get(addr).unwrap().failures, 1);
+    let again = start + 10 * second;
+    table.on_timeout(again + second, again, addr);
+    assert!(table.get(addr).unwrap().is_bad(), "asked after the first");
+}
+
+#[test]
+fn a_node_that_answered_later_is_not_blamed_for_a_query_that_was_lost() {
+    let start = Instant::now();
+    let mut table = table(start);
+    let second = Duration::from_secs(1);
+    for _ in 0..2 {
+        answer(&mut table, start + second, local(0, 1));
+        table.on_timeout(start + 5 * second, start, local(0, 1).addr);
+    }
+    assert_eq!(table.get(local(0, 1).addr).unwrap().failures, 0);
+}
+
+#[test]
 fn when_everybody_falls_silent_nobody_is_blamed_until_one_answers() {
     let now = Instant::now();
     let mut table = table(now);
@@ -344,7 +377,11 @@ fn when_everybody_falls_silent_nobody_is_blamed_until_one_answers() {
     }
     for round in 0..20 {
         for tag in 0..100 {
-            table.on_timeout(now + minutes(round), local(0, tag).addr);
+            table.on_timeout(
+                now + minutes(round),
+                now + minutes(round),
+                local(0, tag).addr,
+            );
         }
     }
     assert!(table.is_dark());
@@ -357,7 +394,7 @@ fn when_everybody_falls_silent_nobody_is_blamed_until_one_answers() {
     answer(&mut table, now + minutes(20), local(1, 200));
     assert!(!table.is_dark());
     for tag in 0..12 {
-        table.on_timeout(now + minutes(20), local(0, tag).addr);
+        table.on_timeout(now + minutes(20), now + minutes(20), local(0, tag).addr);
     }
     assert_eq!(table.closest(OWN, 200).len(), 101 - 12);
 }
@@ -381,7 +418,7 @@ fn a_silent_node_is_pinged_again_with_growing_pauses_and_forgotten_in_the_end() 
             // Somebody else answers, so the network is not to blame.
             answer(&mut table, now, local(1, 2));
             if addr == local(0, 1).addr {
-                table.on_timeout(now, addr);
+                table.on_timeout(now, now, addr);
             }
         }
         if table.get(local(0, 1).addr).is_none() {
@@ -404,7 +441,7 @@ fn where_newcomers_wait_the_silent_are_pinged_first() {
         answer(&mut table, start + minutes(1), local(6, tag));
     }
     for tag in 40_000..40_129 {
-        table.on_query(start + minutes(10), &local(30, tag), Dialect::Krpc);
+        table.on_query(start + minutes(10), &local(30, tag));
     }
     let now = start + minutes(17);
     assert!(table.wants(now, &local(6, 50)), "some may have gone");
