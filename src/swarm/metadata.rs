@@ -352,8 +352,12 @@ impl MetadataFetch {
     /// Bans a liar and forgets what it sent.
     fn convict(&mut self, now: Instant, who: &Suspect, why: MetadataLie) {
         let ip = who.addr.ip().to_canonical();
-        let mut others = self.peers.values().map(|peer| peer.info.addr);
-        let shared = others.any(|addr| addr != who.addr && addr.ip().to_canonical() == ip);
+        let here = self.peers.values().map(|peer| peer.info.addr);
+        let known = self.addresses.known().map(|known| known.addr);
+        let shared = here.chain(known).any(|addr| {
+            let himself = addr == who.addr || Some(addr) == who.listen;
+            !himself && addr.ip().to_canonical() == ip
+        });
         self.addresses.ban(who, shared);
         let addr = who.addr;
         self.actions.push_back(MetadataAction::Banned { addr, why });

@@ -439,6 +439,29 @@ fn a_pipeline_that_is_turned_down_counts_once() {
 }
 
 #[test]
+fn a_liar_does_not_take_those_with_it_that_are_known_at_its_address() {
+    let mut world = World::new(PIECE, &[], 8);
+    let at = |ip, port| SocketAddr::from(([10, 0, 0, ip], port));
+    let (shared, alone) = (1, 2);
+    let honest = at(shared, 6_881);
+    let known = [honest, at(alone, 6_881)];
+    world.fetch.on_addresses(world.now, Source::Dht, &known);
+    for ip in [shared, alone] {
+        let (key, asked) = asked_peer(&mut world, at(ip, 5_000), PIECE);
+        if ip == alone {
+            world.fetch.on_listen_port(key, 6_881);
+        }
+        for piece in asked {
+            world
+                .fetch
+                .on_data(world.now, key, piece, None, vec![0; PIECE]);
+        }
+    }
+    let known: Vec<_> = world.fetch.addresses().map(|known| known.addr).collect();
+    assert_eq!(known, [honest], "the other was the liar itself");
+}
+
+#[test]
 fn claims_of_the_largest_size_wait_for_memory_and_small_ones_go_first() {
     let now = Instant::now();
     let mut world = World::new(PIECE, &[], 5);
