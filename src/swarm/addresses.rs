@@ -131,7 +131,9 @@ impl AddressBook {
             entry.may_dial(seeding) && matches!(entry.state, State::Idle { due } if due <= now)
         });
         let best = ready.min_by_key(|(addr, entry)| {
-            let trusted = entry.successes > 0 || entry.source <= Source::Stored;
+            // Whoever was named and stays silent may not keep those waiting who might answer.
+            let known = entry.successes > 0 || entry.source <= Source::Stored;
+            let trusted = known && entry.failures == 0;
             (!trusted, entry.failures, entry.source, scramble(addr, salt))
         });
         let addr = *best?.0;
@@ -400,6 +402,28 @@ mod tests {
         let order: Vec<_> = (0..3).map(|_| book.dial(now, &mut random, false)).collect();
         assert_eq!(order[..2], [Some(addr(1)), Some(addr(2))]);
         assert_eq!(book.dialling(), 3);
+    }
+
+    #[test]
+    fn silent_addresses_of_the_user_do_not_keep_another_waiting() {
+        let mut now = Instant::now();
+        let mut book = AddressBook::new(vec![]);
+        for n in 1..=24 {
+            book.add(now, Source::User, addr(n));
+        }
+        book.add(now, Source::Dht, addr(99));
+        let mut random = Random::new(5);
+        let mut dialled = Vec::new();
+        for _ in 0..3 {
+            let slots = (0..15).map_while(|_| book.dial(now, &mut random, false));
+            let slots: Vec<_> = slots.collect();
+            now += Duration::from_secs(10);
+            slots.iter().for_each(|&addr| book.failed(now, addr));
+            dialled.extend(slots);
+            now += Duration::from_secs(10);
+        }
+        let at = dialled.iter().position(|&dialled| dialled == addr(99));
+        assert_eq!(at, Some(24), "it comes right after those not tried yet");
     }
 
     #[test]

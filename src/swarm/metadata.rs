@@ -39,7 +39,7 @@ use peer::{Peer, STALLED};
 
 /// A piece that one peer owes for this long is asked of another.
 const LATE: Duration = Duration::from_secs(1);
-/// Rejects in a row after which a peer is left alone.
+/// Pipelines rejected in a row after which a peer is left alone.
 const REJECTS: u32 = 3;
 /// After a reject a peer is not asked for this long.
 const REJECT_PAUSE: Duration = Duration::from_secs(1);
@@ -226,7 +226,7 @@ impl MetadataFetch {
         let Some(peer) = self.open_peer(key) else {
             return;
         };
-        let Some(size) = peer.claim.filter(|_| peer.owes(piece)) else {
+        let Some(size) = peer.claim.filter(|_| peer.owes(piece).is_some()) else {
             return;
         };
         let whole = metadata_piece_len(size, piece) == Some(bytes.len() as u32);
@@ -259,10 +259,12 @@ impl MetadataFetch {
         let Some(peer) = self.open_peer(key) else {
             return;
         };
-        if !peer.owes(piece) {
+        let Some(asked) = peer.owes(piece) else {
             return;
-        }
-        peer.rejects += 1;
+        };
+        // A pipeline that is turned down is one refusal: nothing was asked since the first of it.
+        let again = peer.paused_until.is_none_or(|until| asked >= until);
+        peer.rejects += u32::from(again);
         peer.paused_until = Some(now + REJECT_PAUSE);
         if peer.rejects >= REJECTS {
             return self.close(now, key, CloseReason::Refuses);
@@ -350,8 +352,12 @@ impl MetadataFetch {
     /// Bans a liar and forgets what it sent.
     fn convict(&mut self, now: Instant, who: &Suspect, why: MetadataLie) {
         let ip = who.addr.ip().to_canonical();
-        let mut others = self.peers.values().map(|peer| peer.info.addr);
-        let shared = others.any(|addr| addr != who.addr && addr.ip().to_canonical() == ip);
+        let here = self.peers.values().map(|peer| peer.info.addr);
+        let known = self.addresses.known().map(|known| known.addr);
+        let shared = here.chain(known).any(|addr| {
+            let himself = addr == who.addr || Some(addr) == who.listen;
+            !himself && addr.ip().to_canonical() == ip
+        });
         self.addresses.ban(who, shared);
         let addr = who.addr;
         self.actions.push_back(MetadataAction::Banned { addr, why });

@@ -6,6 +6,8 @@ mod task;
 mod traffic;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -47,13 +49,16 @@ pub(super) struct Wish {
 #[derive(Clone, Debug)]
 pub(super) struct Dht {
     orders: mpsc::Sender<Order>,
+    /// A search was dropped of which the node's task does not know yet.
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Dht {
     /// A handle, and where its orders arrive.
     pub(super) fn new() -> (Self, mpsc::Receiver<Order>) {
         let (orders, inbox) = mpsc::channel(ORDERS);
-        (Self { orders }, inbox)
+        let abandoned = Arc::default();
+        (Self { orders, abandoned }, inbox)
     }
 
     /// Looks for peers of a torrent, again and again, and announces it if asked to, until the answer is dropped.
@@ -79,7 +84,13 @@ impl Dht {
             // A node that has ended drops the wish, which ends the search.
             let _ = orders.send(Order::Search(wish)).await;
         });
-        Search { peers }
+        let abandoned = Arc::clone(&self.abandoned);
+        Search { peers, abandoned }
+    }
+
+    /// Whether a search was dropped since this was asked last.
+    fn take_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) && self.abandoned.swap(false, Ordering::Acquire)
     }
 
     /// Tells of nodes that may be worth knowing. Told too fast they are forgotten.
@@ -106,11 +117,39 @@ impl Dht {
 #[derive(Debug)]
 pub struct Search {
     peers: mpsc::Receiver<Vec<SocketAddr>>,
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Search {
     /// More peers; `None` when the search has ended.
     pub async fn next(&mut self) -> Option<Vec<SocketAddr>> {
         self.peers.recv().await
+    }
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        // The task has to find it closed when it is told.
+        self.peers.close();
+        self.abandoned.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_search_that_is_dropped_is_closed_before_the_task_is_told() {
+        let (dht, mut orders) = Dht::new();
+        let search = dht.search(InfoHash([1; 20]), None);
+        let Some(Order::Search(wish)) = orders.recv().await else {
+            panic!("no search");
+        };
+        assert!(!dht.take_abandoned() && !wish.found.is_closed());
+        drop(search);
+        assert!(wish.found.is_closed());
+        assert!(dht.take_abandoned());
+        assert!(!dht.take_abandoned(), "told once");
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::hosts::{Hosts, Role};
-use super::{Order, Wish, saved, traffic};
+use super::{Dht, Order, Wish, saved, traffic};
 use crate::base::NodeId;
 use crate::base::limits::{DATAGRAM_READ_MAX, HOSTS_MAX};
 use crate::engine::config::DhtConfig;
@@ -26,7 +26,7 @@ use crate::store::SavedNodes;
 const SAVE_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause: what a kill costs at most.
 const SAVE: Duration = Duration::from_secs(300);
-/// How often it is looked whether somebody still waits for the peers that are searched.
+/// How often it is looked whether somebody still waits for the peers that are searched, while nothing else happens.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Datagrams taken in before what the node says to them is sent.
 const DATAGRAMS_AT_ONCE: usize = 64;
@@ -116,12 +116,14 @@ impl DhtTask {
                     None => return None,
                 },
                 (from, len) = self.udp.receive(&mut buffer) => {
+                    self.forget_dropped();
                     self.take_in(from, &buffer[..len]);
                     self.take_in_more(&mut buffer);
                 }
                 (role, addrs) = self.hosts.found() => self.meet(role, &addrs),
                 _ = sweep.tick() => self.forget_abandoned(),
                 () = tokio::time::sleep_until(deadline.into()) => {
+                    self.forget_dropped();
                     let now = Instant::now();
                     self.node.handle_timeout(now);
                     if now >= self.save_at {
@@ -131,6 +133,14 @@ impl DhtTask {
                     }
                 }
             }
+        }
+    }
+
+    /// Ends searches that were dropped, before anything is done that might announce for them.
+    fn forget_dropped(&mut self) {
+        let dht = self.resources.dht.as_ref();
+        if dht.is_some_and(Dht::take_abandoned) {
+            self.forget_abandoned();
         }
     }
 
@@ -158,6 +168,9 @@ impl DhtTask {
             once,
             found,
         } = wish;
+        if found.is_closed() {
+            return;
+        }
         let search = self.node.search(Instant::now(), info_hash, announce, once);
         self.searches.insert(search, found);
     }

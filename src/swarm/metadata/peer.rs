@@ -26,6 +26,7 @@ pub(super) struct Peer {
     /// When it last brought something, or the first was asked for after nothing was.
     pub(super) progress: Instant,
     pub(super) bytes: u64,
+    /// Pipelines turned down since it last brought something.
     pub(super) rejects: u32,
     pub(super) paused_until: Option<Instant>,
     /// Where the next piece is looked for.
@@ -50,10 +51,10 @@ impl Peer {
         }
     }
 
-    /// Whether it owes `piece`; it does not any more.
-    pub(super) fn owes(&mut self, piece: u32) -> bool {
+    /// Since when it owes `piece`, if it does; it does not any more.
+    pub(super) fn owes(&mut self, piece: u32) -> Option<Instant> {
         let at = self.asked.iter().position(|&(asked, _)| asked == piece);
-        at.map(|at| self.asked.swap_remove(at)).is_some()
+        at.map(|at| self.asked.swap_remove(at).1)
     }
 
     pub(super) fn suspect(&self, key: PeerKey) -> Suspect {

@@ -397,6 +397,70 @@ fn a_size_that_the_peer_itself_contradicts_costs_it_the_connection() {
     assert_eq!(fetch.held(), 0);
 }
 
+/// A peer at `addr` that has told the size and is asked, and for what.
+fn asked_peer(world: &mut World, addr: SocketAddr, size: usize) -> (PeerKey, Vec<u32>) {
+    let info = PeerInfo {
+        addr,
+        listen: None,
+        id: PeerId([1; 20]),
+        incoming: true,
+        fast: true,
+    };
+    let key = world.fetch.on_connected(world.now, info).unwrap();
+    world.fetch.on_size(world.now, key, Some(size as u32));
+    (key, requests(world))
+}
+
+fn requests(world: &mut World) -> Vec<u32> {
+    let actions = std::iter::from_fn(|| world.fetch.poll());
+    let requests = actions.filter_map(|action| match action {
+        MetadataAction::Request { piece, .. } => Some(piece),
+        _ => None,
+    });
+    requests.collect()
+}
+
+#[test]
+fn a_pipeline_that_is_turned_down_counts_once() {
+    let mut world = World::new(9 * PIECE, &[], 7);
+    let (key, mut asked) = asked_peer(&mut world, addr(1), 9 * PIECE);
+    for left in [2, 1, 0] {
+        assert_eq!(asked.len(), METADATA_PIPELINE);
+        for piece in asked {
+            world.fetch.on_rejected(world.now, key, piece);
+            world.now += Duration::from_millis(100);
+        }
+        let open = world.fetch.len() == 1;
+        assert_eq!(open, left > 0, "{left} more may be turned down");
+        world.now += REJECT_PAUSE;
+        world.fetch.handle_timeout(world.now);
+        asked = requests(&mut world);
+    }
+}
+
+#[test]
+fn a_liar_does_not_take_those_with_it_that_are_known_at_its_address() {
+    let mut world = World::new(PIECE, &[], 8);
+    let at = |ip, port| SocketAddr::from(([10, 0, 0, ip], port));
+    let (shared, alone) = (1, 2);
+    let honest = at(shared, 6_881);
+    let known = [honest, at(alone, 6_881)];
+    world.fetch.on_addresses(world.now, Source::Dht, &known);
+    for ip in [shared, alone] {
+        let (key, asked) = asked_peer(&mut world, at(ip, 5_000), PIECE);
+        if ip == alone {
+            world.fetch.on_listen_port(key, 6_881);
+        }
+        for piece in asked {
+            world
+                .fetch
+                .on_data(world.now, key, piece, None, vec![0; PIECE]);
+        }
+    }
+    let known: Vec<_> = world.fetch.addresses().map(|known| known.addr).collect();
+    assert_eq!(known, [honest], "the other was the liar itself");
+}
+
 #[test]
 fn claims_of_the_largest_size_wait_for_memory_and_small_ones_go_first() {
     let now = Instant::now();
