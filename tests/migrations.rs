@@ -81,6 +81,9 @@ const VERSION_1: &[(&str, &str)] = &[
     ),
 ];
 
+/// The number of the last commit of version 1.
+const SEQUENCE_1: u64 = 5;
+
 /// Notes of version 1 on torrent 11…: piece 7 is verified, blocks 2 and 3 of piece 9 are there.
 const NOTES_1: &str = "010000000000000700000000000000002d9335a984700231020000000000000900000002000000048fbd32eea633e5ad";
 
@@ -245,6 +248,34 @@ fn everything_that_version_1_wrote_is_read() {
         let history = hold_version_1(state.path()).await;
         assert_eq!(history, History::Current);
     });
+}
+
+/// Says that the last commit had the number `last`.
+fn write_watermark(state: &Path, last: u64) {
+    let number = last.to_be_bytes();
+    let checksum = &blake3::hash(&number).as_bytes()[..8];
+    fs::write(state.join("db.sequence"), [&number, checksum].concat()).unwrap();
+}
+
+#[test]
+fn a_migration_counts_on_and_hides_no_commit_that_is_missing() {
+    let state = tempfile::tempdir().unwrap();
+    write_version_1(state.path());
+    write_watermark(state.path(), SEQUENCE_1);
+    assert_eq!(check(state.path()).unwrap().problems, [""; 0]);
+    let history = block_on(hold_version_1(state.path()));
+    assert_eq!(history, History::Migrated { from: 1 });
+    assert_eq!(check(state.path()).unwrap().problems, [""; 0]);
+    let number = fs::read(state.path().join("db.sequence")).unwrap();
+    let number = u64::from_be_bytes(*number.first_chunk().unwrap());
+    assert!(number > SEQUENCE_1, "{number}");
+
+    let state = tempfile::tempdir().unwrap();
+    write_version_1(state.path());
+    write_watermark(state.path(), SEQUENCE_1 + 1);
+    assert_eq!(check(state.path()).unwrap().problems.len(), 1);
+    let opened = block_on(Store::open(state.path().to_owned())).unwrap();
+    assert!(matches!(opened.history, History::Rebuilt { .. }));
 }
 
 #[test]

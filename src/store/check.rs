@@ -51,9 +51,9 @@ pub fn check(folder: &Path) -> Result<Report, StoreError> {
     let copy = Copy::of(&path)?;
     let last = watermark::read(&path);
     let looked = open::guarded(&copy.database(), move |path| {
-        let (database, _) = open::open_unchecked(path)?;
-        let mut found = findings(&database)?;
-        found.problems.extend(database.went_back(last)?);
+        let unchecked = open::open_unchecked(path, last)?;
+        let mut found = findings(&unchecked.database)?;
+        found.problems.extend(unchecked.went_back);
         Ok(found)
     });
     let found = match looked {

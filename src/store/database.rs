@@ -67,7 +67,7 @@ impl Database {
 
     /// Reads the rows that the database keeps at hand, and names it if it has no name yet.
     pub(super) fn acquaint(&mut self) -> Result<(), StoreError> {
-        self.sequence = self.fixed(schema::SEQUENCE)?.map_or(0, u64::from_be_bytes);
+        self.count_on()?;
         match self.fixed(schema::EPOCH)? {
             Some(epoch) => self.epoch = epoch,
             None => {
@@ -77,6 +77,12 @@ impl Database {
                 self.commit(batch)?;
             }
         }
+        Ok(())
+    }
+
+    /// Goes on with the number of the last commit.
+    pub(super) fn count_on(&mut self) -> Result<(), StoreError> {
+        self.sequence = self.fixed(schema::SEQUENCE)?.map_or(0, u64::from_be_bytes);
         Ok(())
     }
 
@@ -172,10 +178,10 @@ impl Database {
     }
 
     /// Whether it lacks commits that were durable, as far as is known from `watermark`, their last number.
-    pub(super) fn went_back(&self, watermark: u64) -> Result<Option<String>, StoreError> {
-        let sequence = self.fixed(schema::SEQUENCE)?.map_or(0, u64::from_be_bytes);
-        Ok((sequence < watermark)
-            .then(|| format!("it went back from commit {watermark} to {sequence}")))
+    pub(super) fn went_back(&self, watermark: u64) -> Option<String> {
+        let sequence = self.sequence;
+        (sequence < watermark)
+            .then(|| format!("it went back from commit {watermark} to {sequence}"))
     }
 
     /// The error for a row that cannot be.

@@ -120,7 +120,7 @@ impl Folder {
     pub(super) fn reopen(&self, epoch: &database::Epoch) -> Result<Database, StoreError> {
         let path = self.database();
         let database = guarded(&path, |path| {
-            let (mut database, _) = open_unchecked(path)?;
+            let Unchecked { mut database, .. } = open_unchecked(path, 0)?;
             database.acquaint()?;
             Ok(database)
         })?;
@@ -157,9 +157,12 @@ impl Folder {
 /// Opens, migrates and checks the database at `path`, and says which version it had; 0 is a new one.
 fn open_guarded(path: &Path) -> Result<(Database, u32), StoreError> {
     guarded(path, |path| {
-        let (mut database, found) = open_unchecked(path)?;
+        let Unchecked {
+            mut database,
+            found,
+            went_back,
+        } = open_unchecked(path, watermark::read(path))?;
         let findings = check::findings(&database)?;
-        let went_back = database.went_back(watermark::read(path))?;
         if let Some(problem) = went_back.into_iter().chain(findings.problems).next() {
             return Err(StoreError::Damaged {
                 path: path.to_owned(),
@@ -213,8 +216,18 @@ fn guarded_for<T: Send + 'static>(
     })
 }
 
-/// Opens and migrates the database at `path` and says which version it had. Its rows are not looked at.
-pub(super) fn open_unchecked(path: &Path) -> Result<(Database, u32), StoreError> {
+/// A database whose rows were not looked at.
+pub(super) struct Unchecked {
+    /// It has this version's schema.
+    pub(super) database: Database,
+    /// The version that it had.
+    pub(super) found: u32,
+    /// What it lacked before that was changed.
+    pub(super) went_back: Option<String>,
+}
+
+/// Opens and migrates the database at `path`, whose last commit had the number `last` as far as is known.
+pub(super) fn open_unchecked(path: &Path, last: u64) -> Result<Unchecked, StoreError> {
     remove_unfinished_snapshots(path)?;
     forget_cached(path)?;
     let mut database = open_unlocked(path)?;
@@ -226,10 +239,17 @@ pub(super) fn open_unchecked(path: &Path) -> Result<(Database, u32), StoreError>
             known: schema::SCHEMA_VERSION,
         });
     }
+    // A step is a commit like any other: it counts on, and would hide that one before it is missing.
+    database.count_on()?;
+    let went_back = database.went_back(last);
     if found < schema::SCHEMA_VERSION {
         migrate::run(&mut database, found)?;
     }
-    Ok((database, found))
+    Ok(Unchecked {
+        database,
+        found,
+        went_back,
+    })
 }
 
 /// Opens the database once a handle of this process that was just dropped has let go of it.
