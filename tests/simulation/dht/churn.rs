@@ -102,7 +102,8 @@ fn a_day_in_a_changing_network_leaves_no_more_behind_than_an_hour() {
     let [early, late] = most;
     println!("most until 6 h {early:?}, most after {late:?}");
     assert!(late.0 <= early.0 * 3 / 2);
-    assert!(late.1 <= early.1 * 3 / 2);
+    // Of so few announcements it is chance how many are ours to keep: what grows without end goes past this by far.
+    assert!(late.1 <= early.1 * 2 + 10);
     assert!(late.2 <= early.2 * 2 + 50);
     assert!(late.3 <= early.3 * 3 / 2);
 }

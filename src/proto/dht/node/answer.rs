@@ -157,7 +157,7 @@ impl Node {
             let Some(family) = self.families.get(version).filter(|_| wanted) else {
                 continue;
             };
-            let rare = dialect == Dialect::Json || self.json_needed;
+            let rare = dialect == Dialect::Json || family.needs_json();
             let count = if rare { SCAN } else { K + 1 };
             let closest = family.table.closest(target, count).into_iter();
             let useful = closest.filter(|entry| {

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::super::bootstrap::Bootstrap;
+use super::super::entry::Entry;
 use super::super::external::Votes;
-use super::super::message::Contact;
+use super::super::message::{Contact, Dialect};
 use super::super::scope;
 use super::super::table::Table;
 use super::recall::Recall;
@@ -50,6 +51,8 @@ pub(super) struct Family {
     pub(super) settled: Instant,
     /// Points to look up so that every part of the table has contacts.
     pub(super) gaps: Vec<NodeId>,
+    /// The others were asked whether they speak JSON, for the sake of somebody who speaks nothing else.
+    pub(super) json_sought: bool,
 }
 
 impl Family {
@@ -67,6 +70,7 @@ impl Family {
             external,
             settled: now,
             gaps: Vec::new(),
+            json_sought: false,
         }
     }
 
@@ -78,6 +82,12 @@ impl Family {
     /// Whether somebody in the table can be asked.
     pub(super) fn is_connected(&self) -> bool {
         !self.table.is_dark() && !self.table.closest(self.table.own(), 1).is_empty()
+    }
+
+    /// Whether there are nodes that speak nothing but JSON: then it is worth knowing who else does.
+    pub(super) fn needs_json(&self) -> bool {
+        let lonely = |entry: &Entry| !entry.is_bad() && !entry.dialects.contains(Dialect::Krpc);
+        self.json_sought && self.table.entries().any(lonely)
     }
 
     /// Those worth remembering.

@@ -158,8 +158,6 @@ pub struct Node {
     tokens: Tokens,
     announced: Announced,
     quota: Quota,
-    /// There are nodes that speak nothing but JSON: then it is worth knowing who else does.
-    json_needed: bool,
     ready: bool,
     warm: usize,
     random: Random,
@@ -205,7 +203,6 @@ impl Node {
             tokens: Tokens::new(now, seed),
             announced: Announced::new(dice(seed, "seedbank dht announced dice")),
             quota: Quota::new(now, dice(seed, "seedbank dht quota")),
-            json_needed: false,
             ready: false,
             warm: 0,
             random,

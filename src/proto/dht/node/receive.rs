@@ -305,24 +305,27 @@ impl Node {
     /// A node that answers in JSON is asked whether it speaks the other dialect too, which most do. If it does not, others
     /// that we know are asked whether they speak JSON, so that we can tell it of them.
     fn note_dialect(&mut self, contact: Contact, dialect: Dialect, fresh: bool) {
-        let family = self.families.get(Version::of(contact.addr));
-        let placed = family.is_some_and(|family| family.table.get(contact.addr).is_some());
-        if fresh && placed && (dialect == Dialect::Json || self.json_needed) {
+        let Some(family) = self.families.get_mut(Version::of(contact.addr)) else {
+            return;
+        };
+        family.json_sought = family.needs_json();
+        let placed = family.table.get(contact.addr).is_some();
+        if fresh && placed && (dialect == Dialect::Json || family.json_sought) {
             self.newcomers.add_known(contact, dialect.other());
         }
     }
 
     /// A node of one dialect does not speak the other.
     fn on_one_dialect(&mut self, question: &Question<Purpose>) {
-        let Some(family) = self.families.get(Version::of(question.to)) else {
+        let Some(family) = self.families.get_mut(Version::of(question.to)) else {
             return;
         };
         let there = family
             .table
             .get(question.to)
             .is_some_and(|entry| entry.failures == 0);
-        if question.dialect == Dialect::Krpc && there && !self.json_needed {
-            self.json_needed = true;
+        if question.dialect == Dialect::Krpc && there && !family.json_sought {
+            family.json_sought = true;
             let others = family.table.closest(family.table.own(), NEWCOMERS_MAX);
             for entry in others
                 .iter()

@@ -190,3 +190,37 @@ fn an_address_is_proven_by_an_answer_of_the_last_quarter_of_an_hour_only() {
     assert!(told(proven_until - Duration::from_millis(1)));
     assert!(!told(proven_until));
 }
+
+#[test]
+fn others_are_asked_for_json_only_while_somebody_speaks_nothing_else() {
+    let mut node = Node::new(Instant::now(), config(1), Vec::new());
+    let mut now = node.started;
+    let (lonely, first, second) = (local(9_000), local(9_100), local(9_200));
+    let mut meet = |addr, seconds, is_there: bool| {
+        node.add_node(now, addr);
+        let mut pings = Vec::new();
+        run(&mut node, &mut now, seconds, &mut |to, dialect, asked| {
+            let Body::Query { query, .. } = &asked.body else {
+                panic!("{asked:?}");
+            };
+            if *query == Query::Ping && dialect == Dialect::Json {
+                pings.push(to);
+            }
+            let speaks = if to == lonely {
+                is_there && dialect == Dialect::Json
+            } else {
+                dialect == Dialect::Krpc
+            };
+            let back = (dialect, reply(to, &asked, Reply::default()));
+            speaks.then_some(back).into_iter().collect()
+        });
+        pings
+    };
+    meet(lonely, 10.0, true);
+    assert!(meet(first, 10.0, true).contains(&first));
+    meet(lonely, 3_600.0, false);
+    assert!(
+        !meet(second, 10.0, false).contains(&second),
+        "nobody is left who needs it"
+    );
+}
