@@ -27,6 +27,7 @@ pub use answer::AMPLIFICATION;
 pub use walk::LookupId;
 
 use super::announced::Announced;
+use super::compact::plain;
 use super::external::Identities;
 use super::lookup::Goal;
 use super::message::{Contact, Dialect, Dialects, Message};
@@ -350,9 +351,4 @@ impl Node {
 fn dice(seed: &[u8; 32], context: &str) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = blake3::derive_key(context, seed);
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
-
-/// IPv4 addresses written as IPv6 are IPv4 addresses.
-fn plain(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
