@@ -21,6 +21,8 @@ use tokio::time::timeout;
 
 use crate::world::World;
 
+/// Where peers that dial us say that they listen; nobody is there.
+const LISTENS: u16 = 9;
 /// Far more than anything here takes.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -33,6 +35,7 @@ fn wanted(info_hash: InfoHash, peers: &[SocketAddr]) -> Wanted {
         info_hash,
         trackers: vec![],
         peers: peers.to_vec(),
+        found: vec![],
         nodes: vec![],
         web_seeds: vec![],
     }
@@ -160,6 +163,7 @@ async fn serve(mut stream: TcpStream, info_hash: InfoHash, metadata: &[u8]) -> s
             ..Extensions::default()
         },
         metadata_size: Some(size),
+        listen_port: Some(LISTENS),
         ..ExtendedHandshake::default()
     };
     let hello = extended(HANDSHAKE_ID, &hello.encode());
