@@ -48,7 +48,8 @@ const PARTING: Duration = Duration::from_millis(400);
 pub struct Fetched {
     /// The torrent, with the trackers, nodes and web seeds that were known before.
     pub metainfo: Metainfo,
-    /// Peers that were found on the way, those that served it first.
+    /// Peers that were found on the way, those that served it first. Of a private torrent only those that were known before:
+    /// it takes peers from its trackers alone (BEP 27).
     pub peers: Vec<SocketAddr>,
 }
 
@@ -73,10 +74,14 @@ pub(super) async fn fetch(
     fetching.part().await;
     let info = Info::from_raw(found.raw);
     let info = info.map_err(|reason| EngineError::InvalidTorrent { info_hash, reason })?;
-    let mut seen = HashSet::new();
-    let found = found.from.into_iter().chain(others);
-    let all = found.chain(wanted.found.iter().copied());
-    let peers = all.filter(|&peer| seen.insert(peer)).collect();
+    let peers = if info.is_private() {
+        wanted.peers.clone()
+    } else {
+        let mut seen = HashSet::new();
+        let found = found.from.into_iter().chain(others);
+        let all = found.chain(wanted.found.iter().copied());
+        all.filter(|&peer| seen.insert(peer)).collect()
+    };
     let metainfo = with_hints(Metainfo::new(info), wanted);
     Ok(Fetched { metainfo, peers })
 }

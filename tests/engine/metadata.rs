@@ -350,6 +350,31 @@ fn secret(world: &mut World, private: bool) -> InfoHash {
 }
 
 #[tokio::test]
+async fn of_a_private_torrent_no_peer_is_told_that_was_found_on_the_way() {
+    let mut world = World::new();
+    for private in [false, true] {
+        let info_hash = secret(&mut world, private);
+        let engine = world.engine(&format!("fetcher {private}")).await;
+        let caller = async {
+            loop {
+                let stream = TcpStream::connect(tcp(&engine)).await.unwrap();
+                // Until the fetch has begun nobody is let in.
+                let _ = serve(stream, info_hash, world.metainfo.info.raw()).await;
+            }
+        };
+        let fetched = tokio::select! {
+            biased;
+            fetched = fetch(&engine, wanted(info_hash, &[])) => fetched.unwrap(),
+            () = caller => unreachable!("it calls again and again"),
+        };
+        let here = SocketAddr::from(([127, 0, 0, 1], LISTENS));
+        let all = if private { vec![] } else { vec![here] };
+        assert_eq!(fetched.peers, all);
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn metadata_of_a_private_torrent_is_neither_offered_nor_served() {
     let mut world = World::new();
     for private in [false, true] {
