@@ -96,9 +96,12 @@ async fn catalogued(
     Ok(metainfo.filter(|metainfo| metainfo.info.info_hash() == info_hash))
 }
 
-/// What the catalog has of `wanted`.
+/// What the catalog has of `wanted`. A private torrent keeps to its own trackers: the link that names it may not add any.
 fn from_catalog(metainfo: Metainfo, wanted: Wanted) -> Fetched {
     let mut peers = wanted.peers.clone();
+    if metainfo.info.is_private() {
+        return Fetched { metainfo, peers };
+    }
     peers.extend(&wanted.found);
     let metainfo = with_hints(metainfo, wanted);
     Fetched { metainfo, peers }

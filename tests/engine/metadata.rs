@@ -375,6 +375,29 @@ async fn of_a_private_torrent_no_peer_is_told_that_was_found_on_the_way() {
 }
 
 #[tokio::test]
+async fn a_link_adds_no_hints_to_a_private_torrent_of_the_catalog() {
+    let mut world = World::new();
+    for private in [false, true] {
+        let info_hash = secret(&mut world, private);
+        let name = format!("seeder {private}");
+        let engine = world.engine(&name).await;
+        let seed = world.torrent("source", Goal::Seed, vec![]);
+        let seed = engine.add(seed).await.unwrap();
+        seed.completed().await.unwrap();
+        engine.shutdown().await;
+
+        let engine = world.engine(&name).await;
+        let mut known = wanted(info_hash, &[]);
+        known.trackers = vec!["http://127.0.0.1:9/announce".into()];
+        known.nodes = vec![("127.0.0.1".into(), 9)];
+        let fetched = fetch(&engine, known).await.unwrap().metainfo;
+        assert_eq!(fetched.announce.is_empty(), private);
+        assert_eq!(fetched.nodes.is_empty(), private);
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn metadata_of_a_private_torrent_is_neither_offered_nor_served() {
     let mut world = World::new();
     for private in [false, true] {
