@@ -11,6 +11,20 @@ use super::exit::{Exit, Failure};
 
 /// Names looked up of those that a magnet link gives for its peers; the others are passed over.
 const NAMES_MAX: usize = 16;
+/// Addresses of a magnet link that are tried for ever, since they may be all there is. A link is a stranger's word: more are
+/// tried as any that were found.
+const TIRELESS_MAX: usize = 8;
+
+/// The peers that a magnet link names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkPeers {
+    /// To be tried for ever.
+    pub(crate) tireless: Vec<SocketAddr>,
+    /// To be tried as others that were found.
+    pub(crate) found: Vec<SocketAddr>,
+    /// What is wrong with the rest.
+    pub(crate) complaints: Vec<String>,
+}
 
 /// An address as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +104,8 @@ pub(crate) fn everywhere() -> IpAddr {
 }
 
 /// The addresses of peers that a magnet link names, and a complaint for each that has none. Looking names up takes its time.
-pub(crate) fn resolve_all(peers: &[HostPort]) -> (Vec<SocketAddr>, Vec<String>) {
-    let (mut found, mut complaints, mut names) = (Vec::new(), Vec::new(), 0);
+pub(crate) fn resolve_all(peers: &[HostPort]) -> LinkPeers {
+    let (mut all, mut complaints, mut names) = (Vec::new(), Vec::new(), 0);
     for (host, port) in peers {
         names += usize::from(host.parse::<IpAddr>().is_err());
         if names > NAMES_MAX {
@@ -99,11 +113,16 @@ pub(crate) fn resolve_all(peers: &[HostPort]) -> (Vec<SocketAddr>, Vec<String>) 
             break;
         }
         match resolve(host, *port) {
-            Ok(addresses) => found.extend(addresses),
+            Ok(addresses) => all.extend(addresses),
             Err(_) => complaints.push(format!("{}: no such host", host::format(host, *port))),
         }
     }
-    (found, complaints)
+    let found = all.split_off(all.len().min(TIRELESS_MAX));
+    LinkPeers {
+        tireless: all,
+        found,
+        complaints,
+    }
 }
 
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
@@ -247,13 +266,22 @@ mod tests {
     fn peers_without_an_address_are_complained_of_and_the_others_found() {
         let peers = ["127.0.0.1:1", "no-such-host.invalid:2", "[::1]:3"];
         let peers: Vec<HostPort> = peers.iter().filter_map(|text| host::parse(text)).collect();
-        let (found, complaints) = resolve_all(&peers);
+        let link = resolve_all(&peers);
         let wanted: Vec<SocketAddr> = ["127.0.0.1:1", "[::1]:3"]
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        assert_eq!(found, wanted);
-        assert_eq!(complaints, ["no-such-host.invalid:2: no such host"]);
+        assert_eq!(link.tireless, wanted);
+        assert_eq!(link.complaints, ["no-such-host.invalid:2: no such host"]);
+    }
+
+    #[test]
+    fn a_link_names_few_peers_that_are_tried_for_ever_and_loses_none() {
+        let peers: Vec<HostPort> = (1..=24).map(|port| ("127.0.0.1".into(), port)).collect();
+        let link = resolve_all(&peers);
+        let ports = |addrs: &[SocketAddr]| addrs.iter().map(SocketAddr::port).collect::<Vec<_>>();
+        assert_eq!(ports(&link.tireless), (1..=8).collect::<Vec<_>>());
+        assert_eq!(ports(&link.found), (9..=24).collect::<Vec<_>>());
     }
 
     #[test]

@@ -47,17 +47,18 @@ pub(crate) fn run(args: &GetArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
 
 fn add(plan: &mut Plan, args: &GetArgs, loaded: Loaded, out: &Output) -> Result<(), Failure> {
     let dest = args.transfer.dest.clone().or(loaded.earlier);
-    let (mut peers, complaints) = address::resolve_all(&loaded.peers);
-    for complaint in complaints {
+    let link = address::resolve_all(&loaded.peers);
+    for complaint in link.complaints {
         out.warn("peer", complaint);
     }
+    let mut peers = link.tireless;
     peers.extend(&plan.peers);
     plan.torrents.push(AddTorrent {
         metainfo: loaded.metainfo,
         dest: transfer::absolute(&dest.unwrap_or_else(|| PathBuf::from(".")))?,
         goal: Goal::Download,
         peers,
-        found: Vec::new(),
+        found: link.found,
         overwrite: args.overwrite,
         hashed: None,
     });

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::address;
+use super::address::{self, LinkPeers};
 use super::args::FetchArgs;
 use super::exit::{Exit, Failure};
 use super::network::{self, Settings};
@@ -40,7 +40,7 @@ struct KnownFile<'a> {
     length: u64,
 }
 
-/// Fetches the metainfo of `named`, for as long as it takes. `peers` are tried, those that the link names among them.
+/// Fetches the metainfo of `named`, for as long as it takes. `peers` are tried for ever, `found` as any others.
 ///
 /// # Errors
 /// If the engine stops, or what the peers agree on is no valid torrent.
@@ -48,12 +48,14 @@ pub(crate) async fn fetch(
     engine: &Engine,
     named: &Named,
     peers: Vec<SocketAddr>,
+    found: Vec<SocketAddr>,
 ) -> Result<Fetched, EngineError> {
     let magnet = &named.magnet;
     let wanted = Wanted {
         info_hash: named.info_hash,
         trackers: magnet.trackers.clone(),
         peers,
+        found,
         nodes: magnet.nodes.clone(),
         web_seeds: magnet.web_seeds.clone(),
     };
@@ -61,15 +63,15 @@ pub(crate) async fn fetch(
 }
 
 /// The addresses of the peers that a link names; those that have none are complained of.
-pub(crate) async fn resolve(peers: &[HostPort], out: &Output) -> Vec<SocketAddr> {
+pub(crate) async fn resolve(peers: &[HostPort], out: &Output) -> LinkPeers {
     let peers = peers.to_vec();
     let found = spawn_blocking(move || address::resolve_all(&peers)).await;
     // What fails there is a panic, which was told; the run can do without.
-    let (found, complaints) = found.unwrap_or_default();
-    for complaint in complaints {
+    let mut link = found.unwrap_or_default();
+    for complaint in link.complaints.drain(..) {
         out.warn("peer", complaint);
     }
-    found
+    link
 }
 
 /// Tells what a torrent holds.
@@ -127,8 +129,9 @@ pub(crate) fn obtain(
     let mut peers = network::peers(&args.network)?;
     out.say(format_args!("{source}: asking peers for the metadata"));
     let ask = async |session: &Session<'_>| {
-        peers.extend(resolve(&named.magnet.peers, out).await);
-        let fetched = fetch(session.engine, &named, peers);
+        let link = resolve(&named.magnet.peers, out).await;
+        peers.extend(link.tireless);
+        let fetched = fetch(session.engine, &named, peers, link.found);
         match session.until(timeout(args.timeout.0, fetched)).await {
             Some(Ok(fetched)) => Ok(fetched?),
             Some(Err(_elapsed)) => Err(Failure::new(

@@ -262,8 +262,9 @@ impl<'a> Run<'a> {
         let (engine, out) = (self.session.engine, self.session.out);
         let mut peers = self.plan.peers.clone();
         Box::pin(async move {
-            peers.extend(inquiry::resolve(&wish.named.magnet.peers, out).await);
-            let fetched = inquiry::fetch(engine, &wish.named, peers.clone()).await;
+            let link = inquiry::resolve(&wish.named.magnet.peers, out).await;
+            peers.extend(link.tireless);
+            let fetched = inquiry::fetch(engine, &wish.named, peers.clone(), link.found).await;
             Step::Fetched(wish, peers, fetched)
         })
     }

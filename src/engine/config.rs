@@ -92,8 +92,10 @@ pub struct Wanted {
     pub info_hash: InfoHash,
     /// Trackers to ask for peers, each a tier of its own.
     pub trackers: Vec<String>,
-    /// Peers to try besides those that trackers, the DHT and the store know.
+    /// Peers to try for ever, besides those that trackers, the DHT and the store know.
     pub peers: Vec<SocketAddr>,
+    /// Peers that somebody names: tried as those from the DHT.
+    pub found: Vec<SocketAddr>,
     /// DHT nodes to start from.
     pub nodes: Vec<HostPort>,
     /// Web servers that have the payload.

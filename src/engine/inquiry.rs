@@ -48,7 +48,8 @@ const PARTING: Duration = Duration::from_millis(400);
 pub struct Fetched {
     /// The torrent, with the trackers, nodes and web seeds that were known before.
     pub metainfo: Metainfo,
-    /// Peers that were found on the way, those that served it first.
+    /// Peers that were found on the way, those that served it first. Of a private torrent only those that were known before:
+    /// it takes peers from its trackers alone (BEP 27).
     pub peers: Vec<SocketAddr>,
 }
 
@@ -62,9 +63,7 @@ pub(super) async fn fetch(
     let place = torrents.fetch(info_hash);
     let mut place = place.ok_or(EngineError::AlreadyAdded(info_hash))?;
     if let Some(metainfo) = catalogued(resources, info_hash).await? {
-        let peers = wanted.peers.clone();
-        let metainfo = with_hints(metainfo, wanted);
-        return Ok(Fetched { metainfo, peers });
+        return Ok(from_catalog(metainfo, wanted));
     }
     let mut fetching = Fetching::new(Arc::clone(resources), &wanted);
     fetching.remember().await;
@@ -75,10 +74,14 @@ pub(super) async fn fetch(
     fetching.part().await;
     let info = Info::from_raw(found.raw);
     let info = info.map_err(|reason| EngineError::InvalidTorrent { info_hash, reason })?;
-    let mut seen = HashSet::new();
-    let mut peers = found.from;
-    peers.extend(others);
-    peers.retain(|&peer| seen.insert(peer));
+    let peers = if info.is_private() {
+        wanted.peers.clone()
+    } else {
+        let mut seen = HashSet::new();
+        let found = found.from.into_iter().chain(others);
+        let all = found.chain(wanted.found.iter().copied());
+        all.filter(|&peer| seen.insert(peer)).collect()
+    };
     let metainfo = with_hints(Metainfo::new(info), wanted);
     Ok(Fetched { metainfo, peers })
 }
@@ -91,6 +94,17 @@ async fn catalogued(
     let bytes = resources.store.metainfo(info_hash).await?;
     let metainfo = bytes.and_then(|bytes| Metainfo::parse(&bytes).ok());
     Ok(metainfo.filter(|metainfo| metainfo.info.info_hash() == info_hash))
+}
+
+/// What the catalog has of `wanted`. A private torrent keeps to its own trackers: the link that names it may not add any.
+fn from_catalog(metainfo: Metainfo, wanted: Wanted) -> Fetched {
+    let mut peers = wanted.peers.clone();
+    if metainfo.info.is_private() {
+        return Fetched { metainfo, peers };
+    }
+    peers.extend(&wanted.found);
+    let metainfo = with_hints(metainfo, wanted);
+    Fetched { metainfo, peers }
 }
 
 /// Adds what was known of the torrent besides its name.
@@ -152,6 +166,7 @@ impl Fetching {
         let info_hash = wanted.info_hash;
         let mut fetch = MetadataFetch::new(info_hash, resources.peer_id, rand::random());
         fetch.on_addresses(now, Source::User, &wanted.peers);
+        fetch.on_addresses(now, Source::Dht, &wanted.found);
         let (reporter, reports) = mpsc::channel(REPORTS);
         let search = resources.dht.as_ref().map(|dht| {
             if !wanted.nodes.is_empty() {

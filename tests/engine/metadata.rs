@@ -21,6 +21,8 @@ use tokio::time::timeout;
 
 use crate::world::World;
 
+/// Where peers that dial us say that they listen; nobody is there.
+const LISTENS: u16 = 9;
 /// Far more than anything here takes.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -33,6 +35,7 @@ fn wanted(info_hash: InfoHash, peers: &[SocketAddr]) -> Wanted {
         info_hash,
         trackers: vec![],
         peers: peers.to_vec(),
+        found: vec![],
         nodes: vec![],
         web_seeds: vec![],
     }
@@ -160,6 +163,7 @@ async fn serve(mut stream: TcpStream, info_hash: InfoHash, metadata: &[u8]) -> s
             ..Extensions::default()
         },
         metadata_size: Some(size),
+        listen_port: Some(LISTENS),
         ..ExtendedHandshake::default()
     };
     let hello = extended(HANDSHAKE_ID, &hello.encode());
@@ -343,6 +347,54 @@ fn secret(world: &mut World, private: bool) -> InfoHash {
     std::fs::write(world.path("source/secret"), b"hello").unwrap();
     world.metainfo = draft.finish().unwrap();
     world.metainfo.info.info_hash()
+}
+
+#[tokio::test]
+async fn of_a_private_torrent_no_peer_is_told_that_was_found_on_the_way() {
+    let mut world = World::new();
+    for private in [false, true] {
+        let info_hash = secret(&mut world, private);
+        let engine = world.engine(&format!("fetcher {private}")).await;
+        let caller = async {
+            loop {
+                let stream = TcpStream::connect(tcp(&engine)).await.unwrap();
+                // Until the fetch has begun nobody is let in.
+                let _ = serve(stream, info_hash, world.metainfo.info.raw()).await;
+            }
+        };
+        let fetched = tokio::select! {
+            biased;
+            fetched = fetch(&engine, wanted(info_hash, &[])) => fetched.unwrap(),
+            () = caller => unreachable!("it calls again and again"),
+        };
+        let here = SocketAddr::from(([127, 0, 0, 1], LISTENS));
+        let all = if private { vec![] } else { vec![here] };
+        assert_eq!(fetched.peers, all);
+        engine.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_adds_no_hints_to_a_private_torrent_of_the_catalog() {
+    let mut world = World::new();
+    for private in [false, true] {
+        let info_hash = secret(&mut world, private);
+        let name = format!("seeder {private}");
+        let engine = world.engine(&name).await;
+        let seed = world.torrent("source", Goal::Seed, vec![]);
+        let seed = engine.add(seed).await.unwrap();
+        seed.completed().await.unwrap();
+        engine.shutdown().await;
+
+        let engine = world.engine(&name).await;
+        let mut known = wanted(info_hash, &[]);
+        known.trackers = vec!["http://127.0.0.1:9/announce".into()];
+        known.nodes = vec![("127.0.0.1".into(), 9)];
+        let fetched = fetch(&engine, known).await.unwrap().metainfo;
+        assert_eq!(fetched.announce.is_empty(), private);
+        assert_eq!(fetched.nodes.is_empty(), private);
+        engine.shutdown().await;
+    }
 }
 
 #[tokio::test]
