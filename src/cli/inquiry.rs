@@ -127,8 +127,11 @@ pub(crate) fn obtain(
     let mut peers = network::peers(&args.network)?;
     out.say(format_args!("{source}: asking peers for the metadata"));
     let ask = async |session: &Session<'_>| {
-        peers.extend(resolve(&named.magnet.peers, out).await);
-        let fetched = fetch(session.engine, &named, peers);
+        // The user's patience is with all of it.
+        let fetched = async {
+            peers.extend(resolve(&named.magnet.peers, out).await);
+            fetch(session.engine, &named, peers).await
+        };
         match session.until(timeout(args.timeout.0, fetched)).await {
             Some(Ok(fetched)) => Ok(fetched?),
             Some(Err(_elapsed)) => Err(Failure::new(
