@@ -253,8 +253,9 @@ fn everything_that_version_1_wrote_is_read() {
 /// Says that the last commit had the number `last`.
 fn write_watermark(state: &Path, last: u64) {
     let number = last.to_be_bytes();
-    let checksum = &blake3::hash(&number).as_bytes()[..8];
-    fs::write(state.join("db.sequence"), [&number, checksum].concat()).unwrap();
+    let checksum = blake3::hash(&number);
+    let sealed = [&number, &checksum.as_bytes()[..8]].concat();
+    fs::write(state.join("db.sequence"), sealed).unwrap();
 }
 
 #[test]

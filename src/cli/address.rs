@@ -3,7 +3,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use seedbank::format::host::{self, HostPort};
 
@@ -25,6 +27,8 @@ pub(crate) struct LinkPeers {
     /// What is wrong with the rest.
     pub(crate) complaints: Vec<String>,
 }
+/// Time to look all of them up. A resolver takes longer to give a dead name up, and peers are not worth such a wait.
+const NAMES_TIME: Duration = Duration::from_secs(3);
 
 /// An address as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,26 +107,65 @@ pub(crate) fn everywhere() -> IpAddr {
     })
 }
 
-/// The addresses of peers that a magnet link names, and a complaint for each that has none. Looking names up takes its time.
+/// The addresses of peers that a magnet link names, and a complaint for each that has none. Those that are addresses already
+/// need no look-up; all names are looked up side by side, and those that take longer than [`NAMES_TIME`] are done without.
 pub(crate) fn resolve_all(peers: &[HostPort]) -> LinkPeers {
-    let (mut all, mut complaints, mut names) = (Vec::new(), Vec::new(), 0);
-    for (host, port) in peers {
-        names += usize::from(host.parse::<IpAddr>().is_err());
-        if names > NAMES_MAX {
-            complaints.push(format!("only {NAMES_MAX} names of peers are looked up"));
-            break;
-        }
-        match resolve(host, *port) {
-            Ok(addresses) => all.extend(addresses),
-            Err(_) => complaints.push(format!("{}: no such host", host::format(host, *port))),
-        }
-    }
+    let look_up = |host: &str, port| resolve(host, port).unwrap_or_default();
+    let (mut all, complaints) = resolve_within(NAMES_TIME, peers, look_up);
     let found = all.split_off(all.len().min(TIRELESS_MAX));
     LinkPeers {
         tireless: all,
         found,
         complaints,
     }
+}
+
+/// The same with `look_up` for names, which may hang: it has threads of its own, for which nobody waits.
+fn resolve_within(
+    limit: Duration,
+    peers: &[HostPort],
+    look_up: impl Fn(&str, u16) -> Vec<SocketAddr> + Clone + Send + 'static,
+) -> (Vec<SocketAddr>, Vec<String>) {
+    let deadline = Instant::now() + limit;
+    let (mut found, mut complaints) = (Vec::new(), Vec::new());
+    let mut names: Vec<&HostPort> = Vec::new();
+    for peer in peers {
+        match peer.0.parse::<IpAddr>() {
+            Ok(ip) => found.push(SocketAddr::new(ip, peer.1)),
+            Err(_) if names.contains(&peer) => {}
+            Err(_) => names.push(peer),
+        }
+    }
+    if names.len() > NAMES_MAX {
+        complaints.push(format!("only {NAMES_MAX} names of peers are looked up"));
+        names.truncate(NAMES_MAX);
+    }
+    let (answer, answers) = mpsc::channel();
+    let mut waiting: Vec<Option<&HostPort>> = names.iter().copied().map(Some).collect();
+    for (at, &peer) in names.iter().enumerate() {
+        let ((host, port), look_up, answer) = (peer.clone(), look_up.clone(), answer.clone());
+        let work = move || {
+            // Whoever asked may have given up.
+            let _ = answer.send((at, look_up(&host, port)));
+        };
+        let thread = thread::Builder::new().name("names".to_owned()).spawn(work);
+        // Without a thread there is no answer, which is told below.
+        drop(thread);
+    }
+    drop(answer);
+    let left = || deadline.saturating_duration_since(Instant::now());
+    while let Ok((at, addresses)) = answers.recv_timeout(left()) {
+        let peer = waiting[at].take();
+        if let (Some((host, port)), true) = (peer, addresses.is_empty()) {
+            complaints.push(format!("{}: no such host", host::format(host, *port)));
+        }
+        found.extend(addresses);
+    }
+    for (host, port) in waiting.into_iter().flatten() {
+        let name = host::format(host, *port);
+        complaints.push(format!("{name}: its address was not found in time"));
+    }
+    (found, complaints)
 }
 
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
@@ -206,6 +249,8 @@ impl FromStr for AddressList {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Barrier, Mutex};
+
     use super::*;
 
     fn listen(text: &str) -> SocketAddr {
@@ -262,17 +307,20 @@ mod tests {
         assert_eq!(address.unresolved().unwrap_err().exit, Exit::Usage);
     }
 
+    fn hosts(texts: &[&str]) -> Vec<HostPort> {
+        texts.iter().filter_map(|text| host::parse(text)).collect()
+    }
+
     #[test]
     fn peers_without_an_address_are_complained_of_and_the_others_found() {
-        let peers = ["127.0.0.1:1", "no-such-host.invalid:2", "[::1]:3"];
-        let peers: Vec<HostPort> = peers.iter().filter_map(|text| host::parse(text)).collect();
-        let link = resolve_all(&peers);
+        let peers = hosts(&["127.0.0.1:1", "no-such-host.invalid:2", "[::1]:3"]);
+        let (found, complaints) = resolve_within(NAMES_TIME, &peers, |_, _| Vec::new());
         let wanted: Vec<SocketAddr> = ["127.0.0.1:1", "[::1]:3"]
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        assert_eq!(link.tireless, wanted);
-        assert_eq!(link.complaints, ["no-such-host.invalid:2: no such host"]);
+        assert_eq!(found, wanted);
+        assert_eq!(complaints, ["no-such-host.invalid:2: no such host"]);
     }
 
     #[test]
@@ -282,6 +330,48 @@ mod tests {
         let ports = |addrs: &[SocketAddr]| addrs.iter().map(SocketAddr::port).collect::<Vec<_>>();
         assert_eq!(ports(&link.tireless), (1..=8).collect::<Vec<_>>());
         assert_eq!(ports(&link.found), (9..=24).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn names_are_looked_up_side_by_side() {
+        // Each look-up waits for the other.
+        let both = Arc::new(Barrier::new(2));
+        let look_up = move |_: &str, port| {
+            both.wait();
+            vec![SocketAddr::from(([127, 0, 0, 1], port))]
+        };
+        let peers = hosts(&["a.test:1", "b.test:2", "a.test:1"]);
+        let (mut found, complaints) = resolve_within(Duration::from_secs(60), &peers, look_up);
+        found.sort();
+        let wanted: [SocketAddr; 2] = [1, 2].map(|port| ([127, 0, 0, 1], port).into());
+        assert_eq!((found.as_slice(), complaints.len()), (&wanted[..], 0));
+    }
+
+    #[test]
+    fn a_name_that_takes_too_long_is_done_without() {
+        let (let_go, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let look_up = move |_: &str, _| {
+            // Until the end of the test.
+            let _ = held.lock().unwrap().recv();
+            Vec::new()
+        };
+        let peers = hosts(&["slow.test:1", "127.0.0.1:2"]);
+        let (found, complaints) = resolve_within(Duration::from_millis(1), &peers, look_up);
+        assert_eq!(found, ["127.0.0.1:2".parse().unwrap()]);
+        assert_eq!(
+            complaints,
+            ["slow.test:1: its address was not found in time"]
+        );
+        drop(let_go);
+    }
+
+    #[test]
+    fn no_more_names_are_looked_up_than_a_link_may_ask_for() {
+        let names: Vec<HostPort> = (1..=40).map(|port| ("n.test".to_owned(), port)).collect();
+        let here = |_: &str, port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        let (found, complaints) = resolve_within(Duration::from_secs(60), &names, here);
+        assert_eq!((found.len(), complaints.len()), (NAMES_MAX, 1));
     }
 
     #[test]

@@ -129,9 +129,12 @@ pub(crate) fn obtain(
     let mut peers = network::peers(&args.network)?;
     out.say(format_args!("{source}: asking peers for the metadata"));
     let ask = async |session: &Session<'_>| {
-        let link = resolve(&named.magnet.peers, out).await;
-        peers.extend(link.tireless);
-        let fetched = fetch(session.engine, &named, peers, link.found);
+        // The user's patience is with all of it.
+        let fetched = async {
+            let link = resolve(&named.magnet.peers, out).await;
+            peers.extend(link.tireless);
+            fetch(session.engine, &named, peers, link.found).await
+        };
         match session.until(timeout(args.timeout.0, fetched)).await {
             Some(Ok(fetched)) => Ok(fetched?),
             Some(Err(_elapsed)) => Err(Failure::new(

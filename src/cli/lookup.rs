@@ -32,7 +32,7 @@ struct Found {
 /// Looks `info_hash` up until the search ends; 0 if there is any peer, 3 if there is none.
 ///
 /// # Errors
-/// If no node answers in time, or the user stops it.
+/// If the search does not end in time, or the user stops it.
 pub(crate) fn run(
     args: &NetworkArgs,
     info_hash: InfoHash,
@@ -115,7 +115,13 @@ impl Lookup<'_> {
                 Err(Failure::new(Exit::TimedOut, "no DHT node answered in time")
                     .hint("name some with --bootstrap, or wait longer with --timeout"))
             }
-            Some(_) => Err(Failure::new(
+            // Those who were not asked yet may know of a peer.
+            Some(false) => Err(Failure::new(
+                Exit::TimedOut,
+                "the search did not end in time, and found no peer so far",
+            )
+            .hint("wait longer with --timeout")),
+            Some(true) => Err(Failure::new(
                 Exit::NotFound,
                 format!("{info_hash}: no peer is announced in the DHT"),
             )),
@@ -137,5 +143,34 @@ async fn answer(events: &mut broadcast::Receiver<Event>) {
             // The engine is stopping, and with it this.
             Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Verbosity;
+
+    fn verdict(reached: bool, ended: Option<bool>) -> Exit {
+        let out = Output::new(&Verbosity {
+            log: None,
+            verbose: 0,
+            quiet: true,
+        });
+        let lookup = Lookup {
+            info_hash: InfoHash([1; 20]),
+            seen: HashSet::new(),
+            reached,
+            out: &out,
+        };
+        lookup.verdict(ended).unwrap_err().exit
+    }
+
+    #[test]
+    fn that_nobody_announces_a_torrent_is_said_only_when_the_search_has_ended() {
+        assert_eq!(verdict(true, Some(true)), Exit::NotFound);
+        assert_eq!(verdict(true, Some(false)), Exit::TimedOut);
+        assert_eq!(verdict(false, Some(false)), Exit::TimedOut);
+        assert_eq!(verdict(true, None), Exit::Stopped);
     }
 }

@@ -13,8 +13,8 @@ use super::output::Output;
 /// Longest part of the torrent's name that goes into theirs, in bytes: with the endings it fits every file system.
 const NAME_MAX: usize = 200;
 
-/// Writes `<name>.torrent` and `<name>.bit` into `folder`. A file of the same torrent that is there already stays as it is
-/// unless `overwrite` is set.
+/// Writes `<name>.torrent` and `<name>.bit` into `folder`. A file of the same torrent that is there already stays as it is,
+/// since it may say more than we know; one of another torrent is replaced if `overwrite` is set.
 ///
 /// # Errors
 /// If a file is in the way that is about something else, or the folder cannot be written.
@@ -41,7 +41,7 @@ pub(crate) fn save(
 
 /// Whether there is something to write at `path`.
 fn may_write(path: &PathBuf, metainfo: &Metainfo, overwrite: bool) -> Result<bool, Failure> {
-    if overwrite || path.symlink_metadata().is_err() {
+    if path.symlink_metadata().is_err() {
         return Ok(true);
     }
     let small = |path: &PathBuf| {
@@ -52,6 +52,9 @@ fn may_write(path: &PathBuf, metainfo: &Metainfo, overwrite: bool) -> Result<boo
     let there = there.and_then(|bytes| Metainfo::parse(&bytes).ok());
     if there.is_some_and(|there| there.info.info_hash() == metainfo.info.info_hash()) {
         return Ok(false);
+    }
+    if overwrite {
+        return Ok(true);
     }
     let message = format!("{} exists and is about something else", path.display());
     Err(Failure::new(Exit::FileExists, message)
@@ -117,6 +120,19 @@ mod tests {
         fs::write(&path, "my diary").unwrap();
         assert!(save(&other, folder.path(), true, &quiet()).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"my diary");
+    }
+
+    #[test]
+    fn a_file_of_the_same_torrent_stays_as_it_is_whatever_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = metainfo("n", 1);
+        let mut theirs = ours.clone();
+        theirs.comment = Some("what only their file says".to_owned());
+        let path = folder.path().join("n.torrent");
+        fs::write(&path, theirs.to_torrent()).unwrap();
+        save(&ours, folder.path(), true, &quiet()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), theirs.to_torrent());
+        assert!(folder.path().join("n.bit").exists());
     }
 
     #[test]

@@ -155,12 +155,36 @@ impl Loaded {
             peers: Vec::new(),
         }
     }
+
+    /// Takes the hints of a link to the same torrent; none if it is private, which keeps to its own trackers.
+    pub(crate) fn take_hints(&mut self, magnet: &Magnet) {
+        if !self.metainfo.info.is_private() {
+            enrich(&mut self.metainfo, magnet);
+            add_new(&mut self.peers, &magnet.peers);
+        }
+    }
 }
 
-/// What the catalog has, with the hints of a newer link to the same torrent. A private torrent keeps to its own trackers.
+impl Found {
+    /// Which torrent it is.
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        match self {
+            Self::Loaded(loaded) => loaded.metainfo.info.info_hash(),
+            Self::Named(named) => named.info_hash,
+        }
+    }
+}
+
+/// What the catalog has, with the hints of a newer link to the same torrent.
 fn enriched(mut metainfo: Metainfo, magnet: &Magnet) -> Metainfo {
+    enrich(&mut metainfo, magnet);
+    metainfo
+}
+
+/// Adds the hints of a link to the same torrent; its peers are left to the caller. A private torrent keeps to its own trackers.
+pub(crate) fn enrich(metainfo: &mut Metainfo, magnet: &Magnet) {
     if metainfo.info.is_private() {
-        return metainfo;
+        return;
     }
     for tracker in &magnet.trackers {
         if !metainfo.announce.iter().flatten().any(|url| url == tracker) {
@@ -169,7 +193,14 @@ fn enriched(mut metainfo: Metainfo, magnet: &Magnet) -> Metainfo {
     }
     add_new(&mut metainfo.nodes, &magnet.nodes);
     add_new(&mut metainfo.web_seeds, &magnet.web_seeds);
-    metainfo
+}
+
+/// Adds the hints of another link to the same torrent.
+pub(crate) fn merge(magnet: &mut Magnet, other: &Magnet) {
+    add_new(&mut magnet.trackers, &other.trackers);
+    add_new(&mut magnet.peers, &other.peers);
+    add_new(&mut magnet.nodes, &other.nodes);
+    add_new(&mut magnet.web_seeds, &other.web_seeds);
 }
 
 fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, from: &[T]) {

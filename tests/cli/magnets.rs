@@ -214,6 +214,37 @@ fn a_link_and_a_file_are_fetched_side_by_side() {
 }
 
 #[test]
+fn a_link_and_the_file_of_one_torrent_help_each_other_in_any_order() {
+    let shared = Shared::new(&[]);
+    let world = &shared.world;
+    world.ok(&[
+        "create",
+        "f",
+        "-o",
+        "kept.torrent",
+        "--piece-length",
+        "16KiB",
+    ]);
+    // The file alone leads to the metadata without a peer, and the link alone to the peer.
+    let magnet = shared.magnet(&format!("&x.pe={}", shared.peer));
+    for (sources, dest) in [
+        ([magnet.as_str(), "kept.torrent"], "d1"),
+        (["kept.torrent", magnet.as_str()], "d2"),
+    ] {
+        let args = [&["get", "--dest", dest, "--state", dest][..], &sources].concat();
+        let ended = shared.run(&args);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        shared.assert_fetched(dest);
+        let told = events(&ended);
+        assert!(
+            named(&told, "metadata").is_empty(),
+            "what the file says was asked for"
+        );
+        assert_eq!(named(&told, "complete").len(), 1);
+    }
+}
+
+#[test]
 fn a_metainfo_file_about_something_else_is_not_replaced() {
     let shared = Shared::new(&[]);
     let mine = shared.world.file("d/f.torrent", b"my diary");
