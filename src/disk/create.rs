@@ -159,6 +159,19 @@ fn fresh_marks(layout: &Layout) -> Vec<Arc<AtomicBool>> {
     layout.files().iter().map(|_| Arc::default()).collect()
 }
 
+/// The error for a file that is not ours: whoever is just making it is told apart from a stranger's.
+fn in_the_way(layout: &Layout, place: &Place, path: &Path) -> DiskError {
+    let held = place
+        .open_file(layout.relative(path), false)
+        .and_then(|file| lock::hold(&file, path, Hold::Shared));
+    match held {
+        Err(in_use @ DiskError::InUse { .. }) => in_use,
+        _ => DiskError::NotOurs {
+            path: path.to_owned(),
+        },
+    }
+}
+
 /// Opens for writing, by R0: every file and folder exists in full and durably when this returns. If it fails, what it made is removed.
 pub(super) fn open_to_write(
     layout: &Layout,
@@ -176,8 +189,7 @@ pub(super) fn open_to_write(
         if let FileState::WrongLength(found) = state {
             let ours = ours.get(at).copied().unwrap_or(false) && found.size < file.length;
             if !ours && !overwrite {
-                let path = file.path.clone();
-                return Err(DiskError::NotOurs { path });
+                return Err(in_the_way(layout, &place, &file.path));
             }
         }
     }
@@ -294,8 +306,10 @@ impl Making<'_> {
             FileState::Missing => {
                 self.make_parents(path)?;
                 let file = self.place.create_file(path);
-                let file = file.map_err(|error| {
-                    DiskError::creating(&spec.path, error, spec.length, self.place.free())
+                let file = file.map_err(|error| match error {
+                    // It was not there when we looked.
+                    Errno::EXIST => in_the_way(self.layout, self.place, &spec.path),
+                    _ => DiskError::creating(&spec.path, error, spec.length, self.place.free()),
                 })?;
                 self.files.push(path.to_owned());
                 file
