@@ -36,7 +36,7 @@ pub enum Standing {
 pub struct Entry {
     /// Its id and address.
     pub contact: Contact,
-    /// The dialects that it was heard to speak.
+    /// The dialects that it has answered in.
     pub dialects: Dialects,
     /// When it answered for the first time.
     pub since: Instant,
@@ -126,9 +126,8 @@ impl Entry {
         self.round_trip = self.round_trip.saturating_mul(3).saturating_add(round_trip) / 4;
     }
 
-    pub(super) fn on_query(&mut self, now: Instant, dialect: Dialect) {
+    pub(super) fn on_query(&mut self, now: Instant) {
         self.last_query = now;
-        self.dialects.insert(dialect);
     }
 
     pub(super) fn on_failure(&mut self, now: Instant) {

@@ -110,10 +110,11 @@ impl Table {
     }
 
     /// A node queried us. That speaks for it if it is in the table, and is nothing to anybody else: queries can be forged.
-    pub fn on_query(&mut self, now: Instant, contact: &Contact, dialect: Dialect) {
+    /// How one is written says nothing of what the node understands, for the same reason.
+    pub fn on_query(&mut self, now: Instant, contact: &Contact) {
         if self.ids.get(&contact.addr) == Some(&contact.id) {
             self.bucket_mut(contact.id)
-                .update(contact.id, |entry| entry.on_query(now, dialect));
+                .update(contact.id, |entry| entry.on_query(now));
         }
     }
 

@@ -104,7 +104,7 @@ impl Node {
         let Some(family) = self.families.get_mut(Version::of(contact.addr)) else {
             return;
         };
-        family.table.on_query(now, &contact, dialect);
+        family.table.on_query(now, &contact);
         if family.table.wants(now, &contact) && !self.transactions.asking(contact.addr) {
             self.newcomers.add(contact, dialect);
         }
