@@ -124,11 +124,17 @@ impl Bucket {
     }
 
     /// Counts a query that a node did not answer; one that waits for a place loses its turn at once.
-    pub(super) fn on_failure(&mut self, now: Instant, id: NodeId, gone: &mut Vec<SocketAddr>) {
+    pub(super) fn on_failure(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        sent: Instant,
+        gone: &mut Vec<SocketAddr>,
+    ) {
         if let Some(index) = self.spares.iter().position(|spare| spare.contact.id == id) {
             gone.push(self.spares.swap_remove(index).contact.addr);
         }
-        self.update(id, |entry| entry.on_failure(now));
+        self.update(id, |entry| entry.on_failure(now, sent));
         self.remove_where(|entry| entry.failures >= GONE_FAILURES, gone);
         self.refill(now, gone);
     }

@@ -50,6 +50,8 @@ pub struct Entry {
     last_query: Instant,
     /// When it was last picked to be asked, or failed to answer.
     last_try: Instant,
+    /// When a failure was last counted.
+    last_failure: Option<Instant>,
     /// Whether its id may be at its address (BEP 42).
     valid: bool,
     /// The network it takes the place of: one node of each is enough, except in local ones.
@@ -74,6 +76,7 @@ impl Entry {
             failures: 0,
             last_query: now,
             last_try: now,
+            last_failure: None,
             valid: identity::is_valid(contact.id, ip),
             network,
         }
@@ -130,9 +133,18 @@ impl Entry {
         self.last_query = now;
     }
 
-    pub(super) fn on_failure(&mut self, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
+    /// Whether it has answered since a query that was `sent` then.
+    pub(super) fn has_answered_since(&self, sent: Instant) -> bool {
+        sent < self.last_answer
+    }
+
+    /// Counts a query that it did not answer. Of several that were out at once only one counts: one short outage swallows all.
+    pub(super) fn on_failure(&mut self, now: Instant, sent: Instant) {
         self.last_try = now;
+        if self.last_failure.is_none_or(|last| sent >= last) {
+            self.failures = self.failures.saturating_add(1);
+            self.last_failure = Some(now);
+        }
     }
 
     pub(super) fn on_try(&mut self, now: Instant) {

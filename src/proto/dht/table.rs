@@ -118,18 +118,23 @@ impl Table {
         }
     }
 
-    /// The node at `addr` did not answer a query in time.
-    pub fn on_timeout(&mut self, now: Instant, addr: SocketAddr) {
+    /// The node at `addr` did not answer in time a query that was `sent` then. Nothing, if it has answered a later one; and of
+    /// several queries that were out at once, one failure.
+    pub fn on_timeout(&mut self, now: Instant, sent: Instant, addr: SocketAddr) {
         let Some(&id) = self.ids.get(&addr) else {
             return;
         };
+        let known = self.bucket(id).get(id);
+        if known.is_some_and(|entry| entry.has_answered_since(sent)) {
+            return;
+        }
         self.silence = self.silence.saturating_add(1);
         if self.is_dark() {
             self.bucket_mut(id).update(id, |entry| entry.on_try(now));
             return;
         }
         let mut gone = Vec::new();
-        self.bucket_mut(id).on_failure(now, id, &mut gone);
+        self.bucket_mut(id).on_failure(now, id, sent, &mut gone);
         self.forget(&gone);
     }
 

@@ -253,7 +253,7 @@ impl Node {
             return self.on_one_dialect(question);
         }
         family.recall.on_failure(question.to);
-        family.table.on_timeout(now, question.to);
+        family.table.on_timeout(now, question.sent, question.to);
         if !family.is_connected() {
             family.bootstrap.on_dark(now);
         }

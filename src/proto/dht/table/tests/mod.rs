@@ -155,12 +155,12 @@ fn a_bad_node_gives_way_to_one_that_waits_and_is_kept_if_nobody_does() {
         answer(&mut table, now, local(6, tag));
     }
     for _ in 0..BAD_FAILURES {
-        table.on_timeout(now, local(6, 0).addr);
+        table.on_timeout(now, now, local(6, 0).addr);
     }
     assert!(table.get(local(6, 0).addr).is_none());
     assert_eq!(at(&table, 6), (K, 0));
     for _ in 0..BAD_FAILURES {
-        table.on_timeout(now, local(6, 1).addr);
+        table.on_timeout(now, now, local(6, 1).addr);
     }
     assert_eq!(at(&table, 6), (K, 0), "nobody waits");
     assert!(
@@ -185,7 +185,7 @@ fn a_waiting_node_that_fails_loses_its_turn() {
     for tag in 0..K as u32 + 1 {
         answer(&mut table, now, local(6, tag));
     }
-    table.on_timeout(now, local(6, 8).addr);
+    table.on_timeout(now, now, local(6, 8).addr);
     assert_eq!(at(&table, 6), (K, 0));
 }
 
@@ -260,7 +260,7 @@ fn an_id_that_somebody_has_is_not_taken_from_another_address() {
     assert!(!table.wants(now, &thief));
     assert!(!answer(&mut table, now, thief));
     for _ in 0..BAD_FAILURES {
-        table.on_timeout(now, local(4, 1).addr);
+        table.on_timeout(now, now, local(4, 1).addr);
     }
     assert!(answer(&mut table, now, thief), "it has moved");
     assert!(table.get(local(4, 1).addr).is_none());
@@ -340,6 +340,35 @@ fn impossible_contacts_are_never_taken() {
 }
 
 #[test]
+fn one_outage_is_one_failure_however_many_queries_it_swallowed() {
+    let start = Instant::now();
+    let mut table = table(start);
+    answer(&mut table, start, local(0, 1));
+    let addr = local(0, 1).addr;
+    let second = Duration::from_secs(1);
+    for late in 0..5 {
+        let sent = start + second + late * Duration::from_millis(100);
+        table.on_timeout(sent + 5 * second, sent, addr);
+    }
+    assert_eq!(table.get(addr).unwrap().failures, 1);
+    let again = start + 10 * second;
+    table.on_timeout(again + second, again, addr);
+    assert!(table.get(addr).unwrap().is_bad(), "asked after the first");
+}
+
+#[test]
+fn a_node_that_answered_later_is_not_blamed_for_a_query_that_was_lost() {
+    let start = Instant::now();
+    let mut table = table(start);
+    let second = Duration::from_secs(1);
+    for _ in 0..2 {
+        answer(&mut table, start + second, local(0, 1));
+        table.on_timeout(start + 5 * second, start, local(0, 1).addr);
+    }
+    assert_eq!(table.get(local(0, 1).addr).unwrap().failures, 0);
+}
+
+#[test]
 fn when_everybody_falls_silent_nobody_is_blamed_until_one_answers() {
     let now = Instant::now();
     let mut table = table(now);
@@ -348,7 +377,7 @@ fn when_everybody_falls_silent_nobody_is_blamed_until_one_answers() {
     }
     for round in 0..20 {
         for tag in 0..100 {
-            table.on_timeout(now + minutes(round), local(0, tag).addr);
+            table.on_timeout(now + minutes(round), now + minutes(round), local(0, tag).addr);
         }
     }
     assert!(table.is_dark());
@@ -361,7 +390,7 @@ fn when_everybody_falls_silent_nobody_is_blamed_until_one_answers() {
     answer(&mut table, now + minutes(20), local(1, 200));
     assert!(!table.is_dark());
     for tag in 0..12 {
-        table.on_timeout(now + minutes(20), local(0, tag).addr);
+        table.on_timeout(now + minutes(20), now + minutes(20), local(0, tag).addr);
     }
     assert_eq!(table.closest(OWN, 200).len(), 101 - 12);
 }
@@ -385,7 +414,7 @@ fn a_silent_node_is_pinged_again_with_growing_pauses_and_forgotten_in_the_end() 
             // Somebody else answers, so the network is not to blame.
             answer(&mut table, now, local(1, 2));
             if addr == local(0, 1).addr {
-                table.on_timeout(now, addr);
+                table.on_timeout(now, now, addr);
             }
         }
         if table.get(local(0, 1).addr).is_none() {

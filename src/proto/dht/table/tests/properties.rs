@@ -101,7 +101,7 @@ proptest! {
                     let contact = Contact { id: identity_of(id), addr: address(node) };
                     table.on_query(now, &contact);
                 }
-                Step::Timeout { node } => table.on_timeout(now, address(node)),
+                Step::Timeout { node } => table.on_timeout(now, now, address(node)),
                 Step::Wait { seconds } => now += Duration::from_secs(seconds),
                 Step::Poll => {
                     if let Some(addr) = table.poll_ping(now) {
@@ -131,8 +131,8 @@ proptest! {
             answer(&mut table, now, Contact { id, ..local(0, tag as u32) });
         }
         for tag in (0..nodes).step_by(50) {
-            table.on_timeout(now, local(0, tag as u32).addr);
-            table.on_timeout(now, local(0, tag as u32).addr);
+            table.on_timeout(now, now, local(0, tag as u32).addr);
+            table.on_timeout(now, now, local(0, tag as u32).addr);
         }
         let mut target = NodeId(random.id());
         if near {
@@ -162,7 +162,7 @@ proptest! {
             let ping = table.poll_ping(now);
             if let Some(addr) = ping {
                 if random.below(3) == 0 {
-                    table.on_timeout(now, addr);
+                    table.on_timeout(now, now, addr);
                 } else {
                     let contact = table.get(addr).unwrap().contact;
                     answer(&mut table, now, contact);
@@ -199,7 +199,7 @@ proptest! {
             }
             if round % 7 == 0 {
                 let victim = honest[random.below(honest.len())];
-                table.on_timeout(now, victim.addr);
+                table.on_timeout(now, now, victim.addr);
             }
         }
         for (depth, bucket) in table.buckets.iter().enumerate() {
