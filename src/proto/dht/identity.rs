@@ -102,14 +102,7 @@ mod tests {
     #[test]
     fn local_nodes_may_have_any_id_and_unknown_addresses_leave_no_mark() {
         let any = id("00112233445566778899aabbccddeeff00112233");
-        for ip in [
-            "127.0.0.1",
-            "::1",
-            "10.1.2.3",
-            "192.168.0.7",
-            "fe80::1",
-            "fd00::1",
-        ] {
+        for ip in ["127.0.0.1", "::1", "10.1.2.3", "192.168.0.7", "fd00::1"] {
             let ip = ip.parse().unwrap();
             assert!(is_valid(any, ip), "{ip}");
             assert_eq!(generate(Some(ip), any.0), any);

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub enum Scope {
     /// This machine.
     Loopback,
-    /// A network that is not part of the internet: RFC 1918 and 4193, link-local, shared (RFC 6598), for benchmarks (RFC 2544).
+    /// A network that is not part of the internet: RFC 1918 and 4193, link-local of IPv4, shared (RFC 6598), for benchmarks (RFC 2544).
     Private,
     /// The internet.
     Global,
@@ -51,8 +51,10 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
         scope_v4(Ipv4Addr::new(a, b, c, d)).filter(|scope| scope.is_global())
     };
     match ip.segments() {
-        // Unique local, link-local, and the site-local addresses that came before them.
-        [0xfc00..=0xfdff | 0xfe80..=0xfeff, ..] => Some(Scope::Private),
+        // Unique local, and the site-local addresses that came before them.
+        [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Some(Scope::Private),
+        // Without the name of an interface, which no datagram of the DHT can carry, nobody can be reached there.
+        [0xfe80..=0xfebf, ..] => None,
         // Translated or tunnelled IPv4 reaches as far as what is inside, and must not lead back into our own network.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => global_v4(high, low),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => None,
@@ -139,7 +141,6 @@ mod tests {
             "198.18.0.1",
             "fc00::1",
             "fd12::1",
-            "fe80::1",
             "fec0::1",
         ] {
             assert_eq!(of(ip), Some(Scope::Private), "{ip}");
@@ -178,6 +179,8 @@ mod tests {
             "192.0.0.1",
             "::",
             "ff02::1",
+            "fe80::1",
+            "febf::1",
             "2001:db8::1",
             "3fff::1",
             "::ffff:1.2.3.4",
