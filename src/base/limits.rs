@@ -146,13 +146,11 @@ pub const IDENTITIES_MAX: usize = 16;
 pub const SPARES_PER_BUCKET: usize = 8;
 /// Addresses remembered for having changed their node id; beyond it the oldest are forgotten.
 pub const SHUNNED_MAX: usize = 256;
-/// Torrents whose announcers a DHT node remembers: several times what falls to one node of the mainline DHT.
-pub const ANNOUNCED_TORRENTS_MAX: usize = 2_000;
 /// Announcers remembered for one torrent: a reply holds fewer than 200, and beyond 500 a random choice gets no better.
 pub const ANNOUNCED_PER_TORRENT_MAX: usize = 500;
-/// Announcers remembered over all torrents: at some 250 bytes each, 5 MB.
+/// Announcers remembered over all torrents: at some 450 bytes each, each for a torrent of its own at worst, 9 MB.
 pub const ANNOUNCED_MAX: usize = 20_000;
-/// Announces of one host: a seeder of 10,000 torrents has fewer than this fall to any one node of the mainline DHT. Half a
+/// Announces of one host, which may have all addresses of an IPv6 network of 48 bits: a seeder of 10,000 torrents has fewer than this fall to any one node of the mainline DHT. Half a
 /// percent of [`ANNOUNCED_MAX`], so that nobody pushes out others.
 pub const ANNOUNCED_PER_SOURCE_MAX: usize = 100;
 /// Peers at one address of the internet that may announce one torrent: a few behind one router.

@@ -2,7 +2,8 @@
 //! torrents (BEP 51).
 //!
 //! Memory is bounded for each torrent, for each host that announces, and in all. Where a bound is reached the entry that would
-//! expire first makes room; a host at its own bound pushes out none but its own entries.
+//! expire first makes room; a host at its own bound pushes out none but its own entries, and it takes hundreds of hosts to push
+//! out anybody else's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,7 +15,6 @@ use super::scrape::Filter;
 use crate::base::InfoHash;
 use crate::base::limits::{
     ANNOUNCED_MAX, ANNOUNCED_PER_ADDRESS_MAX, ANNOUNCED_PER_SOURCE_MAX, ANNOUNCED_PER_TORRENT_MAX,
-    ANNOUNCED_TORRENTS_MAX,
 };
 use crate::base::random::Random;
 
@@ -89,7 +89,7 @@ impl Announced {
         let peer = Peer { addr, seed, turn };
         self.torrents.entry(info_hash).or_default().push(peer);
         self.by_source
-            .entry(Source::of(addr))
+            .entry(Source::site(addr))
             .or_default()
             .insert(turn);
         let expires = now + LIFE;
@@ -205,7 +205,7 @@ impl Announced {
             let here = |peer: &Peer| peer.addr.ip() == addr.ip();
             self.keep_below(info_hash, ANNOUNCED_PER_ADDRESS_MAX, here);
         }
-        if let Some(turns) = self.by_source.get(&Source::of(addr))
+        if let Some(turns) = self.by_source.get(&Source::site(addr))
             && turns.len() >= ANNOUNCED_PER_SOURCE_MAX
             && let Some(&first) = turns.first()
         {
@@ -216,10 +216,6 @@ impl Announced {
             && let Some((&first, _)) = self.order.first_key_value()
         {
             self.remove_turn(first);
-        }
-        if self.torrents.len() >= ANNOUNCED_TORRENTS_MAX && !self.torrents.contains_key(&info_hash)
-        {
-            self.drop_stalest_torrent();
         }
     }
 
@@ -236,17 +232,6 @@ impl Announced {
             && 1 + turns.count() >= max
         {
             self.remove_turn(first);
-        }
-    }
-
-    /// Drops the torrent that has gone without an announce for longest.
-    fn drop_stalest_torrent(&mut self) {
-        let newest = |peers: &[Peer]| peers.last().map(|peer| peer.turn);
-        let stalest = self.torrents.iter().min_by_key(|(_, peers)| newest(peers));
-        if let Some((&info_hash, peers)) = stalest {
-            for addr in peers.iter().map(|peer| peer.addr).collect::<Vec<_>>() {
-                self.remove(info_hash, addr);
-            }
         }
     }
 
@@ -271,7 +256,7 @@ impl Announced {
             self.torrents.remove(&info_hash);
         }
         self.order.remove(&turn);
-        let source = Source::of(addr);
+        let source = Source::site(addr);
         if let Some(turns) = self.by_source.get_mut(&source) {
             turns.remove(&turn);
             if turns.is_empty() {

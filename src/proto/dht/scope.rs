@@ -115,6 +115,18 @@ impl Source {
             (_, v6 @ IpAddr::V6(_)) => Self::Host(Network::of(v6).0),
         }
     }
+
+    /// Whom to charge for what is kept for long: as [`of`](Self::of), but of an IPv6 address the network of 48 bits, of which
+    /// one household may have all (RFC 6177).
+    pub fn site(addr: SocketAddr) -> Self {
+        match Self::of(addr) {
+            Self::Host(IpAddr::V6(v6)) => {
+                let [a, b, c, ..] = v6.segments();
+                Self::Host(IpAddr::from([a, b, c, 0, 0, 0, 0, 0]))
+            }
+            source => source,
+        }
+    }
 }
 
 #[cfg(test)]

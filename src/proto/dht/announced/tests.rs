@@ -167,11 +167,22 @@ fn one_host_pushes_out_nobody_but_itself() {
 }
 
 #[test]
-fn a_network_of_ipv6_addresses_is_one_host() {
+fn a_hundred_hosts_together_push_out_nobody_else() {
+    let now = Instant::now();
+    let mut announced = Announced::new(1);
+    announced.insert(now, torrent(0), host(0, 1), false);
+    for flood in 1..=10_000 {
+        announced.insert(now, torrent(flood), host(flood / 100, 1), false);
+    }
+    assert_eq!(all(&mut announced, now, torrent(0)).len(), 1);
+}
+
+#[test]
+fn an_ipv6_site_is_one_host() {
     let now = Instant::now();
     let mut announced = Announced::new(1);
     for tag in 0..1_000u16 {
-        let addr = SocketAddr::from(([0x2600, 1, 2, 3, 0, 0, 0, tag], 1));
+        let addr = SocketAddr::from(([0x2600, 1, 2, tag, 0, 0, 0, tag], 1));
         announced.insert(now, torrent(u32::from(tag)), addr, false);
     }
     assert_eq!(announced.len(), ANNOUNCED_PER_SOURCE_MAX);
@@ -185,10 +196,11 @@ fn each_bound_holds_in_a_flood_from_everywhere() {
         announced.insert(now, torrent(0), host(tag, 1), false);
     }
     assert_eq!(announced.len(), ANNOUNCED_PER_TORRENT_MAX);
-    for tag in 0..2 * ANNOUNCED_TORRENTS_MAX as u32 {
+    for tag in 0..2 * ANNOUNCED_MAX as u32 {
         announced.insert(now, torrent(tag), host(tag, 1), false);
     }
-    assert_eq!(announced.torrents(), ANNOUNCED_TORRENTS_MAX);
+    assert_eq!(announced.len(), ANNOUNCED_MAX);
+    assert_eq!(announced.torrents(), ANNOUNCED_MAX);
     for tag in 0..2 * ANNOUNCED_MAX as u32 {
         announced.insert(now, torrent(tag % 100), host(tag, 1), false);
     }
@@ -217,7 +229,7 @@ fn check(announced: &Announced) {
         for peer in peers {
             let announce = announced.order[&peer.turn];
             assert_eq!((announce.info_hash, announce.addr), (*info_hash, peer.addr));
-            assert!(announced.by_source[&Source::of(peer.addr)].contains(&peer.turn));
+            assert!(announced.by_source[&Source::site(peer.addr)].contains(&peer.turn));
         }
     }
     assert!(
