@@ -11,6 +11,7 @@ use super::newcomers::Newcomer;
 use super::walk::Kind;
 use super::{Node, Output};
 use crate::base::NodeId;
+use crate::base::limits::DHT_TRANSACTIONS_MAX;
 
 /// Time for which an id is kept that a majority has found for us: changing it costs all the places we have with others.
 pub(super) const IDENTITY_KEPT: Duration = Duration::from_secs(10 * 60);
@@ -20,8 +21,10 @@ const REFRESHES_AT_ONCE: usize = 2;
 impl Node {
     /// When to call [`handle_timeout`](Self::handle_timeout); `None`: not before something else happens.
     pub fn next_deadline(&self) -> Option<Instant> {
+        // Nobody can be asked then before a question has ended.
+        let full = self.transactions.len() >= DHT_TRANSACTIONS_MAX;
         let families = self.families.iter().flat_map(|family| {
-            let recall = family.recall.is_due().then_some(self.started);
+            let recall = (family.recall.is_due() && !full).then_some(self.started);
             let table = family.table.next_deadline();
             [recall, table, family.bootstrap.next_deadline()]
         });
@@ -66,7 +69,7 @@ impl Node {
             if !self.greet(now, contact.addr, Some(contact.id), dialect, true)
                 && let Some(family) = self.families.get_mut(version)
             {
-                family.recall.on_stall();
+                family.recall.put_back();
                 return;
             }
         }

@@ -28,12 +28,17 @@ pub(super) fn promise(saved: &Saved) -> impl Ord + use<> {
 pub(super) struct Recall {
     /// Not asked yet, the most promising first.
     waiting: VecDeque<Saved>,
-    /// Asked; with the time when.
-    asked: Vec<(Instant, Saved)>,
+    asked: Vec<Asked>,
     /// Did not answer: perhaps it was our network.
     lost: Vec<(Instant, Saved)>,
-    /// Asked less than a stall ago.
-    out: usize,
+}
+
+#[derive(Debug)]
+struct Asked {
+    since: Instant,
+    saved: Saved,
+    /// It has been silent for so long that another may be asked.
+    stalled: bool,
 }
 
 impl Recall {
@@ -44,13 +49,13 @@ impl Recall {
             waiting: saved.into(),
             asked: Vec::new(),
             lost: Vec::new(),
-            out: 0,
         }
     }
 
     /// Whether somebody is to be asked now.
     pub(super) fn is_due(&self) -> bool {
-        !self.waiting.is_empty() && self.out < AT_ONCE
+        let out = self.asked.iter().filter(|asked| !asked.stalled);
+        !self.waiting.is_empty() && out.count() < AT_ONCE
     }
 
     /// The next one to ask, for whom `wanted` holds; the others are left out.
@@ -58,8 +63,11 @@ impl Recall {
         while self.is_due() {
             let saved = self.waiting.pop_front()?;
             if wanted(&saved) {
-                self.out += 1;
-                self.asked.push((now, saved));
+                self.asked.push(Asked {
+                    since: now,
+                    saved,
+                    stalled: false,
+                });
                 return Some(saved);
             }
             self.lost.push((now, saved));
@@ -67,15 +75,26 @@ impl Recall {
         None
     }
 
+    /// The one that was to be asked last could not be: it is the next again.
+    pub(super) fn put_back(&mut self) {
+        if let Some(asked) = self.asked.pop() {
+            self.waiting.push_front(asked.saved);
+        }
+    }
+
     /// It is silent for now: the next may be asked.
-    pub(super) fn on_stall(&mut self) {
-        self.out = self.out.saturating_sub(1);
+    pub(super) fn on_stall(&mut self, addr: SocketAddr) {
+        let mut asked = self.asked.iter_mut();
+        if let Some(asked) = asked.find(|asked| asked.saved.contact.addr == addr) {
+            asked.stalled = true;
+        }
     }
 
     /// It has answered, before or after it stalled; whether it was one of these.
     pub(super) fn on_answer(&mut self, addr: SocketAddr) -> bool {
         let before = self.len();
-        self.asked.retain(|(_, saved)| saved.contact.addr != addr);
+        self.asked
+            .retain(|asked| asked.saved.contact.addr != addr);
         self.waiting.retain(|saved| saved.contact.addr != addr);
         self.lost.retain(|(_, saved)| saved.contact.addr != addr);
         self.len() < before
@@ -86,9 +105,11 @@ impl Recall {
         let at = self
             .asked
             .iter()
-            .position(|(_, saved)| saved.contact.addr == addr);
+            .position(|asked| asked.saved.contact.addr == addr);
         if let Some(at) = at {
-            let (since, mut saved) = self.asked.swap_remove(at);
+            let Asked {
+                since, mut saved, ..
+            } = self.asked.swap_remove(at);
             saved.failures = saved.failures.saturating_add(1);
             self.lost.push((since, saved));
         }
@@ -96,7 +117,7 @@ impl Recall {
 
     /// Of those that may still answer, the `count` closest to a point.
     pub(super) fn closest(&self, target: NodeId, count: usize) -> Vec<Saved> {
-        let asked = self.asked.iter().map(|(_, saved)| saved);
+        let asked = self.asked.iter().map(|asked| &asked.saved);
         let mut hopeful: Vec<Saved> = asked.chain(&self.waiting).copied().collect();
         hopeful.sort_by_key(|saved| saved.contact.id.distance(&target));
         hopeful.truncate(count);
@@ -105,8 +126,9 @@ impl Recall {
 
     /// All that have not answered, as they were saved but older by the time that has passed.
     pub(super) fn unproven(&self, now: Instant) -> impl Iterator<Item = Saved> {
-        let tried = self.asked.iter().chain(&self.lost);
-        let tried = tried.map(move |&(since, saved)| Saved {
+        let asked = self.asked.iter().map(|asked| (asked.since, asked.saved));
+        let tried = asked.chain(self.lost.iter().copied());
+        let tried = tried.map(move |(since, saved)| Saved {
             age: saved.age + now.saturating_duration_since(since),
             ..saved
         });
@@ -147,7 +169,9 @@ mod tests {
             asked.push(saved.contact.addr.port());
         }
         assert_eq!(asked, (2..=33).collect::<Vec<_>>());
-        recall.on_stall();
+        for _ in 0..3 {
+            recall.on_stall(saved(2, 0).contact.addr);
+        }
         assert!(
             recall
                 .poll(now, |saved| saved.contact.addr.port() > 40)
@@ -155,6 +179,29 @@ mod tests {
         );
         assert!(recall.poll(now, |_| true).is_none());
         assert_eq!(recall.unproven(now).count(), 100, "nobody is forgotten");
+    }
+
+    #[test]
+    fn a_late_answer_makes_room_for_one_only() {
+        let now = Instant::now();
+        let mut recall = Recall::new((1..=100).map(|p| saved(p, 0)).collect());
+        while recall.poll(now, |_| true).is_some() {}
+        let late = saved(1, 0).contact.addr;
+        recall.on_stall(late);
+        assert!(recall.poll(now, |_| true).is_some());
+        recall.on_answer(late);
+        recall.on_stall(late);
+        assert!(recall.poll(now, |_| true).is_none());
+    }
+
+    #[test]
+    fn whoever_could_not_be_asked_is_asked_next() {
+        let now = Instant::now();
+        let mut recall = Recall::new((1..=3).map(|p| saved(p, 0)).collect());
+        let first = recall.poll(now, |_| true);
+        recall.put_back();
+        assert_eq!(recall.unproven(now).count(), 3);
+        assert_eq!(recall.poll(now, |_| true), first);
     }
 
     #[test]

@@ -162,10 +162,7 @@ impl Node {
     ) {
         let (from, dialect) = (contact.addr, question.dialect);
         match question.purpose {
-            Purpose::Greet { recalled } => {
-                if recalled && let Some(family) = self.families.get_mut(Version::of(from)) {
-                    family.recall.on_stall();
-                }
+            Purpose::Greet { .. } => {
                 // If this is the first answer, a lookup of the own id begins with it.
                 self.place(now, Version::of(from));
                 self.share(now, contact, dialect, &reply.nodes);
@@ -203,7 +200,6 @@ impl Node {
             }
             Purpose::Greet { recalled: true } => {
                 if let Some(family) = self.families.get_mut(version) {
-                    family.recall.on_stall();
                     family.recall.on_failure(question.to);
                 }
             }
@@ -222,7 +218,7 @@ impl Node {
                 }
                 Purpose::Greet { recalled: true } => {
                     if let Some(family) = self.families.get_mut(Version::of(question.to)) {
-                        family.recall.on_stall();
+                        family.recall.on_stall(question.to);
                     }
                 }
                 _ => {}
