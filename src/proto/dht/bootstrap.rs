@@ -19,6 +19,11 @@ pub(super) enum Step {
     LookUpSelf,
 }
 
+/// How long to wait after `vain` times that everybody known was asked in vain, before all are asked once more.
+pub(super) fn pause(vain: u32) -> Duration {
+    (Bootstrap::RETRY * (1 << vain.min(9))).min(Bootstrap::RETRY_MAX)
+}
+
 /// The state of one address family.
 #[derive(Debug)]
 pub(super) struct Bootstrap {
@@ -81,14 +86,16 @@ impl Bootstrap {
         }
     }
 
-    /// Nobody is left that answers.
-    pub(super) fn on_dark(&mut self, now: Instant) {
-        if self.connected {
+    /// Nobody is left that answers; whether somebody was.
+    pub(super) fn on_dark(&mut self, now: Instant) -> bool {
+        let before = self.connected;
+        if before {
             self.connected = false;
             self.placed = false;
             self.vain = 0;
             self.ask = Some(now);
         }
+        before
     }
 
     /// The own id is another one now.
@@ -103,7 +110,7 @@ impl Bootstrap {
         if self.ask.is_some_and(|at| at <= now) {
             self.ask = None;
             if !self.connected && !self.routers.is_empty() {
-                self.ask = Some(now + (Self::RETRY * (1 << self.vain.min(9))).min(Self::RETRY_MAX));
+                self.ask = Some(now + pause(self.vain));
                 self.vain += 1;
             }
             return Some(Step::AskRouters);

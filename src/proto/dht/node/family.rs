@@ -63,7 +63,7 @@ impl Family {
             table,
             bootstrap: Bootstrap::new(),
             votes: Votes::default(),
-            recall: Recall::new(saved),
+            recall: Recall::new(now, saved),
             external,
             settled: now,
             gaps: Vec::new(),

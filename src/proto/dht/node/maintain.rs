@@ -24,7 +24,7 @@ impl Node {
         // Nobody can be asked then before a question has ended.
         let full = self.transactions.len() >= DHT_TRANSACTIONS_MAX;
         let families = self.families.iter().flat_map(|family| {
-            let recall = (family.recall.is_due() && !full).then_some(self.started);
+            let recall = family.recall.next_deadline().filter(|_| !full);
             let table = family.table.next_deadline();
             [recall, table, family.bootstrap.next_deadline()]
         });

@@ -1,10 +1,14 @@
 //! Contacts of an earlier run: asked many at once, the most promising first, until all have answered or failed to.
+//!
+//! While nobody at all answers it is our network that is down: nobody is blamed, and all are asked again and again, with growing
+//! pauses. So any number of starts without a network costs no contact, and none has to be named by others once there is one.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::super::bootstrap;
 use super::Saved;
 use crate::base::NodeId;
 use crate::base::limits::STORED_NODES_MAX;
@@ -31,6 +35,15 @@ pub(super) struct Recall {
     asked: Vec<Asked>,
     /// Did not answer: perhaps it was our network.
     lost: Vec<(Instant, Saved)>,
+    /// Somebody has answered, recalled or not, since nobody did.
+    heard: bool,
+    /// Some were lost while nobody answered, so that all who are lost are worth another question.
+    doubtful: bool,
+    /// Times that all were asked.
+    again: u32,
+    /// When they may be asked again.
+    again_at: Instant,
+    started: Instant,
 }
 
 #[derive(Debug)]
@@ -42,25 +55,37 @@ struct Asked {
 }
 
 impl Recall {
-    pub(super) fn new(mut saved: Vec<Saved>) -> Self {
+    pub(super) fn new(now: Instant, mut saved: Vec<Saved>) -> Self {
         saved.sort_by_key(promise);
         saved.truncate(STORED_NODES_MAX);
         Self {
             waiting: saved.into(),
             asked: Vec::new(),
             lost: Vec::new(),
+            heard: false,
+            doubtful: false,
+            again: 1,
+            again_at: now + bootstrap::pause(0),
+            started: now,
         }
     }
 
-    /// Whether somebody is to be asked now.
-    pub(super) fn is_due(&self) -> bool {
-        let out = self.asked.iter().filter(|asked| !asked.stalled);
-        !self.waiting.is_empty() && out.count() < AT_ONCE
+    /// When somebody is to be asked.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let again = self.is_over_in_doubt().then_some(self.again_at);
+        if self.has_room() {
+            Some(self.started)
+        } else {
+            again
+        }
     }
 
     /// The next one to ask, for whom `wanted` holds; the others are left out.
     pub(super) fn poll(&mut self, now: Instant, wanted: impl Fn(&Saved) -> bool) -> Option<Saved> {
-        while self.is_due() {
+        if self.is_over_in_doubt() && now >= self.again_at {
+            self.ask_again(now);
+        }
+        while self.has_room() {
             let saved = self.waiting.pop_front()?;
             if wanted(&saved) {
                 self.asked.push(Asked {
@@ -90,14 +115,21 @@ impl Recall {
         }
     }
 
-    /// It has answered, before or after it stalled; whether it was one of these.
+    /// Somebody has answered, before or after it stalled; whether it was one of these.
     pub(super) fn on_answer(&mut self, addr: SocketAddr) -> bool {
+        self.heard = true;
         let before = self.len();
         self.asked
             .retain(|asked| asked.saved.contact.addr != addr);
         self.waiting.retain(|saved| saved.contact.addr != addr);
         self.lost.retain(|(_, saved)| saved.contact.addr != addr);
         self.len() < before
+    }
+
+    /// Nobody answers any more.
+    pub(super) fn on_dark(&mut self) {
+        self.heard = false;
+        self.doubtful = true;
     }
 
     /// It did not answer.
@@ -110,7 +142,11 @@ impl Recall {
             let Asked {
                 since, mut saved, ..
             } = self.asked.swap_remove(at);
-            saved.failures = saved.failures.saturating_add(1);
+            if self.heard {
+                saved.failures = saved.failures.saturating_add(1);
+            } else {
+                self.doubtful = true;
+            }
             self.lost.push((since, saved));
         }
     }
@@ -135,6 +171,30 @@ impl Recall {
         tried.chain(self.waiting.iter().copied())
     }
 
+    fn has_room(&self) -> bool {
+        let out = self.asked.iter().filter(|asked| !asked.stalled);
+        !self.waiting.is_empty() && out.count() < AT_ONCE
+    }
+
+    /// Whether all were asked, and some of them in vain for a reason that may be ours.
+    fn is_over_in_doubt(&self) -> bool {
+        let over = self.waiting.is_empty() && self.asked.is_empty();
+        over && self.doubtful && !self.lost.is_empty()
+    }
+
+    fn ask_again(&mut self, now: Instant) {
+        let lost = self.lost.drain(..).map(|(since, saved)| Saved {
+            age: saved.age + now.saturating_duration_since(since),
+            ..saved
+        });
+        let mut lost: Vec<Saved> = lost.collect();
+        lost.sort_by_key(promise);
+        self.waiting = lost.into();
+        self.doubtful = false;
+        self.again_at = now + bootstrap::pause(self.again);
+        self.again += 1;
+    }
+
     fn len(&self) -> usize {
         self.waiting.len() + self.asked.len() + self.lost.len()
     }
@@ -145,7 +205,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proto::dht::{Contact, Dialect};
+    use crate::proto::dht::message::{Body, Contact, Dialect, Reply};
+    use crate::proto::dht::node::{Config, Node, Output};
+    use crate::proto::dht::{decode, encode};
 
     fn saved(port: u16, failures: u8) -> Saved {
         Saved {
@@ -163,7 +225,7 @@ mod tests {
     #[test]
     fn the_most_promising_are_asked_first_and_a_bounded_number_at_once() {
         let now = Instant::now();
-        let mut recall = Recall::new((1..=100).map(|p| saved(p, u8::from(p == 1))).collect());
+        let mut recall = Recall::new(now, (1..=100).map(|p| saved(p, u8::from(p == 1))).collect());
         let mut asked = Vec::new();
         while let Some(saved) = recall.poll(now, |_| true) {
             asked.push(saved.contact.addr.port());
@@ -184,7 +246,7 @@ mod tests {
     #[test]
     fn a_late_answer_makes_room_for_one_only() {
         let now = Instant::now();
-        let mut recall = Recall::new((1..=100).map(|p| saved(p, 0)).collect());
+        let mut recall = Recall::new(now, (1..=100).map(|p| saved(p, 0)).collect());
         while recall.poll(now, |_| true).is_some() {}
         let late = saved(1, 0).contact.addr;
         recall.on_stall(late);
@@ -197,7 +259,7 @@ mod tests {
     #[test]
     fn whoever_could_not_be_asked_is_asked_next() {
         let now = Instant::now();
-        let mut recall = Recall::new((1..=3).map(|p| saved(p, 0)).collect());
+        let mut recall = Recall::new(now, (1..=3).map(|p| saved(p, 0)).collect());
         let first = recall.poll(now, |_| true);
         recall.put_back();
         assert_eq!(recall.unproven(now).count(), 3);
@@ -207,12 +269,82 @@ mod tests {
     #[test]
     fn whoever_does_not_answer_is_remembered_with_one_more_failure() {
         let now = Instant::now();
-        let mut recall = Recall::new(vec![saved(1, 0), saved(2, 0)]);
+        let mut recall = Recall::new(now, vec![saved(1, 0), saved(2, 0)]);
         while recall.poll(now, |_| true).is_some() {}
-        recall.on_failure(saved(1, 0).contact.addr);
         assert!(recall.on_answer(saved(2, 0).contact.addr));
+        recall.on_failure(saved(1, 0).contact.addr);
         assert!(!recall.on_answer(saved(2, 0).contact.addr));
         let left: Vec<Saved> = recall.unproven(now).collect();
         assert_eq!(left, [saved(1, 1)]);
+    }
+
+    /// Asks all, and nobody answers.
+    fn ask_in_vain(recall: &mut Recall, now: Instant) -> usize {
+        let mut count = 0;
+        while let Some(saved) = recall.poll(now, |_| true) {
+            recall.on_failure(saved.contact.addr);
+            count += 1;
+            assert!(count <= 100, "each is asked once a time");
+        }
+        count
+    }
+
+    #[test]
+    fn while_nobody_answers_all_are_asked_less_and_less_often_and_nobody_is_blamed() {
+        let start = Instant::now();
+        let mut recall = Recall::new(start, (1..=100).map(|p| saved(p, 0)).collect());
+        let mut times = Vec::new();
+        while times.len() < 14 {
+            let now = recall.next_deadline().unwrap();
+            times.push((now - start).as_secs());
+            assert_eq!(ask_in_vain(&mut recall, now), 100);
+            assert!(recall.unproven(now).all(|saved| saved.failures == 0));
+        }
+        assert_eq!(times[..6], [0, 1, 3, 7, 15, 31]);
+        assert_eq!(times[13] - times[12], 300);
+    }
+
+    #[test]
+    fn all_are_asked_once_more_when_the_first_answers_at_last() {
+        let start = Instant::now();
+        let mut recall = Recall::new(start, (1..=100).map(|p| saved(p, 0)).collect());
+        ask_in_vain(&mut recall, start);
+        assert!(recall.on_answer(saved(1, 0).contact.addr));
+        let now = recall.next_deadline().unwrap();
+        assert_eq!(ask_in_vain(&mut recall, now), 99);
+        assert!(recall.unproven(now).all(|saved| saved.failures == 1));
+        assert_eq!(recall.next_deadline(), None, "they had their chance");
+    }
+
+    #[test]
+    fn a_node_that_starts_before_its_network_finds_the_others_when_that_is_up() {
+        let start = Instant::now();
+        let config = Config {
+            v4: true,
+            ..Config::default()
+        };
+        let mut node = Node::new(start, config, vec![saved(1, 0)]);
+        let later = start + Duration::from_secs(100);
+        let mut now = start;
+        while node.is_empty() {
+            now = now.max(node.next_deadline().expect("it does not give up"));
+            assert!(now < start + Duration::from_secs(500));
+            node.handle_timeout(now);
+            assert_eq!(node.saved(now)[0].failures, 0);
+            while let Some(output) = node.poll() {
+                let Output::Send { to, datagram } = output else {
+                    continue;
+                };
+                let (dialect, mut message) = decode(&datagram).unwrap();
+                message.body = Body::Reply {
+                    from: saved(1, 0).contact.id,
+                    observed: None,
+                    reply: Reply::default(),
+                };
+                if now > later {
+                    node.on_datagram(now, to, &encode(dialect, &message));
+                }
+            }
+        }
     }
 }

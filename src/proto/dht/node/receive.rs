@@ -250,8 +250,8 @@ impl Node {
         }
         family.recall.on_failure(question.to);
         family.table.on_timeout(now, question.sent, question.to);
-        if !family.is_connected() {
-            family.bootstrap.on_dark(now);
+        if !family.is_connected() && family.bootstrap.on_dark(now) {
+            family.recall.on_dark();
         }
     }
 
