@@ -128,12 +128,14 @@ impl Lookup {
     /// Adds a node that has answered the same question outside of this lookup, and whom it names.
     pub fn offer_answer(&mut self, contact: Contact, dialect: Dialect, nodes: &[Contact]) {
         self.insert(contact, Dialects::from(dialect), 1, None);
-        if let Some(at) = self.find(contact.addr)
-            && self.candidates[at].state == State::Fresh
-        {
-            self.candidates[at].state = State::Asked;
+        // Who is known there under another id has not answered by this.
+        let at = self.find(contact.addr);
+        if let Some(at) = at.filter(|at| self.candidates[*at].contact == contact) {
+            if self.candidates[at].state == State::Fresh {
+                self.candidates[at].state = State::Asked;
+            }
+            self.on_reply(contact.addr, dialect, None, nodes);
         }
-        self.on_reply(contact.addr, dialect, None, nodes);
     }
 
     /// Whom to ask now; `None` until something is heard. Whoever gets an answer out of this must ask, or say

@@ -216,3 +216,17 @@ fn no_lookup_asks_or_remembers_without_bound() {
     }
     assert_eq!(count, LOOKUP_QUERIES_MAX);
 }
+
+#[test]
+fn an_answer_from_outside_does_not_prove_another_id_at_its_address() {
+    let mut lookup = lookup(Goal::Closest, [2]);
+    asked(&mut lookup);
+    let honest = Contact {
+        addr: far(2).addr,
+        ..far(7)
+    };
+    lookup.offer_answer(honest, Dialect::Krpc, &[]);
+    assert_eq!(lookup.closest(K).count(), 0);
+    lookup.offer_answer(far(2), Dialect::Krpc, &[]);
+    assert_eq!(lookup.closest(K).next().unwrap().contact, far(2));
+}
