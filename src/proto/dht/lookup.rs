@@ -6,7 +6,8 @@
 //!
 //! What nodes name is not believed: a candidate counts when it has answered under the id it was named with. One answer adds at
 //! most [`K`] candidates, one network holds at most one of them, and a node whose word brought only silence is not followed any
-//! more, so that made-up ids next to the target neither keep a walk from ending nor crowd out those that exist.
+//! more, so that made-up ids next to the target neither keep a walk from ending nor crowd out those that exist. Nor does a made-up
+//! id at an address that exists hide who is there: it gives way to the id that answers there, or that others name.
 
 use std::net::SocketAddr;
 
@@ -72,6 +73,8 @@ struct Candidate {
     state: State,
     /// It was asked a second time.
     again: bool,
+    /// It answered under this id when it was asked under another. That happens once: it might go on for ever.
+    corrected: bool,
     hops: u32,
     /// The only one who named it; nobody if several did or if we knew it.
     teller: Option<SocketAddr>,
@@ -199,13 +202,32 @@ impl Lookup {
         }
     }
 
-    /// It will not answer, or has answered under another id.
+    /// It will not answer.
     pub fn on_failure(&mut self, from: SocketAddr) {
         self.on_stall(from);
         if let Some(at) = self.find(from)
             && self.candidates[at].state.is_waiting()
         {
             self.candidates[at].state = State::Failed;
+        }
+    }
+
+    /// A node has answered that was named under another id: that one is not there, but this one is.
+    pub fn on_other(&mut self, contact: Contact, dialect: Dialect) {
+        let Some(at) = self.find(contact.addr) else {
+            return;
+        };
+        let known = &self.candidates[at];
+        let (hops, corrected) = (known.hops, known.corrected);
+        if known.contact == contact || !known.state.is_waiting() {
+            return;
+        }
+        self.on_failure(contact.addr);
+        if !corrected {
+            self.insert(contact, Dialects::from(dialect), hops, None);
+            if let Some(at) = self.find(contact.addr) {
+                self.candidates[at].corrected = true;
+            }
         }
     }
 
@@ -328,11 +350,14 @@ impl Lookup {
         teller: Option<SocketAddr>,
     ) {
         if let Some(at) = self.find(contact.addr) {
-            let known = &mut self.candidates[at];
-            if known.contact == contact && known.teller != teller {
-                known.teller = None;
+            if !self.gives_way(&self.candidates[at], &contact, teller) {
+                let known = &mut self.candidates[at];
+                if known.contact == contact && known.teller != teller {
+                    known.teller = None;
+                }
+                return;
             }
-            return;
+            self.candidates.remove(at);
         }
         let global = scope::scope(contact.addr.ip()).is_some_and(Scope::is_global);
         let network = global.then(|| Network::of(contact.addr.ip()));
@@ -346,6 +371,7 @@ impl Lookup {
             dialects,
             state: State::Fresh,
             again: false,
+            corrected: false,
             hops,
             teller,
             network,
@@ -353,6 +379,23 @@ impl Lookup {
         let at = self.candidates.partition_point(|c| c.distance < distance);
         self.candidates.insert(at, candidate);
         self.forget_the_farthest();
+    }
+
+    /// Whether what is known of an address gives way to another id there: its own brought nothing, or will not be asked, or is
+    /// nothing but another's word against our own knowledge or an id closer to the target. Of two that were only named, the
+    /// closer is asked first, and tells by its answer if it is the other.
+    fn gives_way(&self, known: &Candidate, other: &Contact, teller: Option<SocketAddr>) -> bool {
+        if known.contact.id == other.id {
+            return false;
+        }
+        match known.state {
+            State::Failed => true,
+            State::Fresh if self.is_hearsay(known) => true,
+            State::Fresh if known.hops > 1 => {
+                teller.is_none() || other.id.distance(&self.target) < known.distance
+            }
+            _ => false,
+        }
     }
 
     /// Whether nobody of its network is in the way. One whose id does not fit its address (BEP 42) makes room for one whose

@@ -230,3 +230,59 @@ fn an_answer_from_outside_does_not_prove_another_id_at_its_address() {
     lookup.offer_answer(far(2), Dialect::Krpc, &[]);
     assert_eq!(lookup.closest(K).next().unwrap().contact, far(2));
 }
+
+/// A made-up id, closer than all others, at the address of an honest node.
+fn impostor(honest: Contact, id: u32) -> Contact {
+    Contact {
+        addr: honest.addr,
+        ..far(id)
+    }
+}
+
+#[test]
+fn a_node_that_was_named_under_a_made_up_id_is_found_under_its_own() {
+    let mut lookup = lookup(Goal::Neighbours, [50]);
+    asked(&mut lookup);
+    reply(&mut lookup, far(50), &[impostor(far(9), 1)]);
+    assert_eq!(asked(&mut lookup), [far(9).addr]);
+    lookup.on_other(far(9), Dialect::Krpc);
+    assert!(!lookup.is_done());
+    assert_eq!(asked(&mut lookup), [far(9).addr]);
+    reply(&mut lookup, far(9), &[]);
+    assert!(lookup.is_done());
+    assert_eq!(lookup.closest(1).next().unwrap().contact, far(9));
+}
+
+#[test]
+fn a_node_that_answers_under_ever_other_ids_is_asked_twice() {
+    let mut lookup = lookup(Goal::Neighbours, [50]);
+    let mut ids = 1..;
+    let mut questions = 0;
+    while let Some(ask) = lookup.next_ask() {
+        questions += 1;
+        lookup.on_other(impostor(ask.contact, ids.next().unwrap()), Dialect::Krpc);
+    }
+    assert_eq!(questions, 2);
+    assert!(lookup.is_done());
+}
+
+#[test]
+fn a_made_up_id_gives_way_to_what_others_say_of_its_address() {
+    for (made_up, silent) in [(1, true), (90, false)] {
+        let mut lookup = lookup(Goal::Neighbours, [50, 60]);
+        asked(&mut lookup);
+        reply(&mut lookup, far(50), &[impostor(far(9), made_up)]);
+        if silent {
+            assert_eq!(asked(&mut lookup), [far(9).addr]);
+            lookup.on_failure(far(9).addr);
+        }
+        reply(&mut lookup, far(60), &[far(9)]);
+        let known = lookup.candidates.iter().find(|c| c.contact == far(9));
+        assert_eq!(known.map(|c| c.state.has_answered()), Some(false));
+        assert_eq!(lookup.candidates.len(), 3);
+        let next = asked(&mut lookup);
+        assert!(next.contains(&far(9).addr), "{next:?}");
+        reply(&mut lookup, far(9), &[]);
+        assert!(lookup.closest(K).any(|node| node.contact == far(9)));
+    }
+}

@@ -119,8 +119,7 @@ impl Recall {
     pub(super) fn on_answer(&mut self, addr: SocketAddr) -> bool {
         self.heard = true;
         let before = self.len();
-        self.asked
-            .retain(|asked| asked.saved.contact.addr != addr);
+        self.asked.retain(|asked| asked.saved.contact.addr != addr);
         self.waiting.retain(|saved| saved.contact.addr != addr);
         self.lost.retain(|(_, saved)| saved.contact.addr != addr);
         self.len() < before

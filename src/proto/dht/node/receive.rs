@@ -142,7 +142,12 @@ impl Node {
             .expect
             .is_some_and(|expected| expected != contact.id)
         {
-            return self.on_unexpected(now, &question);
+            return match question.purpose {
+                Purpose::Step(lookup) => self.on_step(now, lookup, from, |lookup, _| {
+                    lookup.on_other(contact, dialect);
+                }),
+                _ => self.on_unexpected(now, &question),
+            };
         }
         let mut reply = reply;
         if let Some(family) = self.families.get(Version::of(from)) {

@@ -377,7 +377,11 @@ fn when_everybody_falls_silent_nobody_is_blamed_until_one_answers() {
     }
     for round in 0..20 {
         for tag in 0..100 {
-            table.on_timeout(now + minutes(round), now + minutes(round), local(0, tag).addr);
+            table.on_timeout(
+                now + minutes(round),
+                now + minutes(round),
+                local(0, tag).addr,
+            );
         }
     }
     assert!(table.is_dark());
