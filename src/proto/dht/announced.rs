@@ -15,6 +15,7 @@ use super::scrape::Filter;
 use crate::base::InfoHash;
 use crate::base::limits::{
     ANNOUNCED_MAX, ANNOUNCED_PER_ADDRESS_MAX, ANNOUNCED_PER_SOURCE_MAX, ANNOUNCED_PER_TORRENT_MAX,
+    SAMPLES_MAX,
 };
 use crate::base::random::Random;
 
@@ -22,8 +23,6 @@ use crate::base::random::Random;
 pub const LIFE: Duration = Duration::from_secs(30 * 60);
 /// How long one sample of torrents is handed out: another one before would only serve those who collect them (BEP 51).
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// Most torrents in a sample: what fits a datagram beside the contacts.
-pub const SAMPLE_MAX: usize = 20;
 
 /// When an announce came, as a number that grows with each: the lowest expires first.
 type Turn = u64;
@@ -142,7 +141,7 @@ impl Announced {
         })
     }
 
-    /// Up to [`SAMPLE_MAX`] of the torrents announced here, the same ones until the interval is over (BEP 51).
+    /// Up to [`SAMPLES_MAX`] of the torrents announced here, the same ones until the interval is over (BEP 51).
     pub fn sample(&mut self, now: Instant) -> Samples {
         self.handle_timeout(now);
         let sample = match self.sample.take().filter(|sample| now < sample.until) {
@@ -190,11 +189,11 @@ impl Announced {
 
     fn draw(&mut self, now: Instant) -> Sample {
         let mut hashes: Vec<_> = self.torrents.keys().copied().collect();
-        for i in 0..SAMPLE_MAX.min(hashes.len()) {
+        for i in 0..SAMPLES_MAX.min(hashes.len()) {
             let other = i + self.random.below(hashes.len() - i);
             hashes.swap(i, other);
         }
-        hashes.truncate(SAMPLE_MAX);
+        hashes.truncate(SAMPLES_MAX);
         let until = now + SAMPLE_INTERVAL;
         Sample { until, hashes }
     }

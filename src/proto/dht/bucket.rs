@@ -5,18 +5,16 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::entry::{Entry, FRESH, GONE_FAILURES, Standing};
+use super::lookup::K;
 use crate::base::NodeId;
 use crate::base::limits::SPARES_PER_BUCKET;
 
-/// Places in the buckets of nodes that share no bit, one bit, two bits… with us.
+/// Places in the buckets of nodes that share no bit, one bit, two bits… with us; the others have [`K`].
 ///
 /// Half of all lookups begin in the first bucket and a quarter in the second. With more nodes there than Kademlia's k, in networks
 /// of 1,000 and 4,000 nodes 95 % of lookups took at most 2 and 3 hops instead of 3 and 4, and one message less of ten. It costs
 /// a ping every few seconds; and when half of the nodes have gone, many are left.
 const WIDE: [usize; 4] = [128, 64, 32, 16];
-/// Places in the others: the k of BEP 5.
-pub const K: usize = 8;
-
 /// Places in the bucket of the nodes that share `bits` leading bits with us.
 pub(super) fn places(bits: usize) -> usize {
     WIDE.get(bits).copied().unwrap_or(K)

@@ -7,10 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use super::Contact;
 use crate::base::NodeId;
 
-/// The address as it is told to others: IPv4 as IPv4, without the scope that means something to one host only; `None` if nobody
-/// can be reached there because the port is 0.
+/// The address as it is told to others: IPv4 as IPv4, without the scope that means something to one host only.
+pub(super) fn plain(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// The [plain] address; `None` if nobody can be reached there because the port is 0.
 pub(super) fn reachable(addr: SocketAddr) -> Option<SocketAddr> {
-    (addr.port() != 0).then(|| SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+    (addr.port() != 0).then(|| plain(addr))
 }
 
 /// Reads an address of 6 or 18 bytes.

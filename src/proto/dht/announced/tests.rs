@@ -100,7 +100,7 @@ fn a_sample_stays_the_same_until_its_interval_is_over() {
         announced.insert(now, torrent(tag), host(tag, 1), false);
     }
     let first = announced.sample(now);
-    assert_eq!((first.total, first.hashes.len()), (100, SAMPLE_MAX));
+    assert_eq!((first.total, first.hashes.len()), (100, SAMPLES_MAX));
     assert_eq!(u64::from(first.interval), SAMPLE_INTERVAL.as_secs());
     let later = now + SAMPLE_INTERVAL / 2;
     let second = announced.sample(later);

@@ -27,6 +27,7 @@ pub use answer::AMPLIFICATION;
 pub use walk::LookupId;
 
 use super::announced::Announced;
+use super::compact::plain;
 use super::external::Identities;
 use super::lookup::Goal;
 use super::message::{Contact, Dialect, Dialects, Message};
@@ -342,9 +343,4 @@ impl Node {
     pub fn is_ready(&self) -> bool {
         self.ready
     }
-}
-
-/// IPv4 addresses written as IPv6 are IPv4 addresses.
-fn plain(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

@@ -9,16 +9,13 @@ use super::super::transactions::{Overdue, Question};
 use super::ask::Purpose;
 use super::family::Version;
 use super::{Direction, Node, plain};
-use crate::base::limits::{DATAGRAM_MAX, NEWCOMERS_MAX};
-
-/// Longest datagram that is looked at, in bytes: some nodes send more than [`DATAGRAM_MAX`].
-const READ_MAX: usize = 4 * DATAGRAM_MAX;
+use crate::base::limits::NEWCOMERS_MAX;
 
 impl Node {
     /// Takes a datagram that came from `from`. Whatever it is, it costs nothing lasting.
     pub fn on_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let from = plain(from);
-        if datagram.len() > READ_MAX || self.families.reach(from).is_none() {
+        if self.families.reach(from).is_none() {
             return;
         }
         let awaited = self.transactions.asking(from);

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::*;
-use crate::proto::dht::bucket::{K, places};
+use crate::proto::dht::bucket::places;
 use crate::proto::dht::entry::{BAD_FAILURES, FRESH};
 use crate::proto::dht::identity;
+use crate::proto::dht::lookup::K;
 use crate::proto::dht::shunned::PROBATION;
 use properties::check;
 
