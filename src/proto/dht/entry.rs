@@ -36,7 +36,7 @@ pub enum Standing {
 pub struct Entry {
     /// Its id and address.
     pub contact: Contact,
-    /// The dialects that it has answered in.
+    /// The dialects that it was heard to speak.
     pub dialects: Dialects,
     /// When it answered for the first time.
     pub since: Instant,
@@ -129,8 +129,9 @@ impl Entry {
         self.round_trip = self.round_trip.saturating_mul(3).saturating_add(round_trip) / 4;
     }
 
-    pub(super) fn on_query(&mut self, now: Instant) {
+    pub(super) fn on_query(&mut self, now: Instant, dialect: Dialect) {
         self.last_query = now;
+        self.dialects.insert(dialect);
     }
 
     /// Whether it has answered since a query that was `sent` then.

@@ -101,7 +101,7 @@ impl Node {
         let Some(family) = self.families.get_mut(Version::of(contact.addr)) else {
             return;
         };
-        family.table.on_query(now, &contact);
+        family.table.on_query(now, &contact, dialect);
         if family.table.wants(now, &contact) && !self.transactions.asking(contact.addr) {
             self.newcomers.add(contact, dialect);
         }
