@@ -26,6 +26,8 @@ use crate::store::SavedNodes;
 const SAVE_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause: what a kill costs at most.
 const SAVE: Duration = Duration::from_secs(300);
+/// Time for the first node to answer before the user hears that none has.
+const LONELY: Duration = Duration::from_secs(10);
 /// How often it is looked whether somebody still waits for the peers that are searched, while nothing else happens.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Datagrams taken in before what the node says to them is sent.
@@ -45,6 +47,8 @@ pub(in crate::engine) struct DhtTask {
     identities_since: i64,
     save_at: Instant,
     save_pause: Duration,
+    /// When it is told that nobody has answered.
+    lonely_at: Option<Instant>,
     /// A batch on its way to the store, which may be busy for long.
     saving: JoinSet<()>,
 }
@@ -59,6 +63,7 @@ impl DhtTask {
         orders: mpsc::Receiver<Order>,
     ) -> Self {
         let now = Instant::now();
+        let asks_somebody = !config.bootstrap.is_empty() || !saved.nodes.is_empty();
         let (identities, contacts) = saved::from_store(saved, unix_now());
         let settings = dht::Config {
             seed: rand::random(),
@@ -80,6 +85,7 @@ impl DhtTask {
             identities_since: 0,
             save_at: now + SAVE_FIRST,
             save_pause: SAVE_FIRST,
+            lonely_at: asks_somebody.then_some(now + LONELY),
             saving: JoinSet::new(),
         };
         let routers = task.hosts.look_up(Role::Router, config.bootstrap);
@@ -105,8 +111,9 @@ impl DhtTask {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.perform_all().await;
-            let deadline = self.node.next_deadline();
-            let deadline = deadline.map_or(self.save_at, |at| at.min(self.save_at));
+            let deadlines = [self.node.next_deadline(), self.lonely_at];
+            let deadlines = deadlines.into_iter().flatten();
+            let deadline = deadlines.fold(self.save_at, Instant::min);
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(Order::Stop(stopped)) => return Some(stopped),
@@ -126,6 +133,7 @@ impl DhtTask {
                     self.forget_dropped();
                     let now = Instant::now();
                     self.node.handle_timeout(now);
+                    self.tell_if_lonely(now);
                     if now >= self.save_at {
                         self.save_pause = (self.save_pause * 2).min(SAVE);
                         self.save_at = now + self.save_pause;
@@ -206,11 +214,16 @@ impl DhtTask {
                 Output::Located { .. } => {}
                 // Dropping the sender tells that the search has ended.
                 Output::Finished { search } => drop(self.searches.remove(&search)),
-                Output::Ready { nodes, warm, after } => self.resources.tell(Event::DhtReady {
-                    nodes,
-                    warm,
-                    seconds: after.as_secs_f64(),
-                }),
+                Output::Ready { nodes, warm, after } => {
+                    self.lonely_at = None;
+                    // A kill should not cost the first neighbours.
+                    self.save();
+                    self.resources.tell(Event::DhtReady {
+                        nodes,
+                        warm,
+                        seconds: after.as_secs_f64(),
+                    });
+                }
             }
         }
     }
@@ -231,6 +244,18 @@ impl DhtTask {
             }
             wanted
         });
+    }
+
+    fn tell_if_lonely(&mut self, now: Instant) {
+        if self.lonely_at.take_if(|at| *at <= now).is_some() {
+            self.resources.tell(Event::Warning {
+                info_hash: None,
+                kind: "dht",
+                message: "no DHT node has answered yet: check the network, or name one with --bootstrap; \
+                          until then peers come from trackers and --peer"
+                    .to_owned(),
+            });
+        }
     }
 
     /// Saves the table, unless the last batch is still on its way. A batch that is lost costs the next start a little time,
