@@ -61,7 +61,7 @@ async fn watch(mut events: broadcast::Receiver<Event>, line: &ProgressBar) {
                 // The engine is stopping.
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            _ = tick.tick() => line.set_message(standing.summary()),
+            _ = tick.tick(), if !line.is_hidden() => line.set_message(standing.summary()),
         }
     }
 }

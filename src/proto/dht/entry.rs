@@ -38,6 +38,8 @@ pub struct Entry {
     pub contact: Contact,
     /// The dialects that it has answered in.
     pub dialects: Dialects,
+    /// Those that it asked us in, if it was it that asked.
+    asked_in: Dialects,
     /// When it answered for the first time.
     pub since: Instant,
     /// When it answered last.
@@ -70,6 +72,7 @@ impl Entry {
         Self {
             contact,
             dialects: dialect.into(),
+            asked_in: Dialects::default(),
             since: now,
             last_answer: now,
             round_trip,
@@ -129,8 +132,15 @@ impl Entry {
         self.round_trip = self.round_trip.saturating_mul(3).saturating_add(round_trip) / 4;
     }
 
-    pub(super) fn on_query(&mut self, now: Instant) {
+    pub(super) fn on_query(&mut self, now: Instant, dialect: Dialect) {
         self.last_query = now;
+        self.asked_in.insert(dialect);
+    }
+
+    /// Whether it has answered in a dialect or at least asked in it. That much may be told to others; for asking it ourselves it
+    /// is not enough, as queries can be forged.
+    pub fn is_heard_in(&self, dialect: Dialect) -> bool {
+        self.dialects.contains(dialect) || self.asked_in.contains(dialect)
     }
 
     /// Whether it has answered since a query that was `sent` then.

@@ -110,11 +110,10 @@ impl Table {
     }
 
     /// A node queried us. That speaks for it if it is in the table, and is nothing to anybody else: queries can be forged.
-    /// How one is written says nothing of what the node understands, for the same reason.
-    pub fn on_query(&mut self, now: Instant, contact: &Contact) {
+    pub fn on_query(&mut self, now: Instant, contact: &Contact, dialect: Dialect) {
         if self.ids.get(&contact.addr) == Some(&contact.id) {
             self.bucket_mut(contact.id)
-                .update(contact.id, |entry| entry.on_query(now));
+                .update(contact.id, |entry| entry.on_query(now, dialect));
         }
     }
 

@@ -162,7 +162,7 @@ impl Node {
             let closest = family.table.closest(target, count).into_iter();
             let useful = closest.filter(|entry| {
                 entry.contact.addr != asker
-                    && entry.dialects.contains(dialect)
+                    && entry.is_heard_in(dialect)
                     && may_hear(asker.ip(), entry.contact.addr)
             });
             nodes.extend(useful.take(K).map(|entry| entry.contact));

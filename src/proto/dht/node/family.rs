@@ -86,7 +86,7 @@ impl Family {
 
     /// Whether there are nodes that speak nothing but JSON: then it is worth knowing who else does.
     pub(super) fn needs_json(&self) -> bool {
-        let lonely = |entry: &Entry| !entry.is_bad() && !entry.dialects.contains(Dialect::Krpc);
+        let lonely = |entry: &Entry| !entry.is_bad() && !entry.is_heard_in(Dialect::Krpc);
         self.json_sought && self.table.entries().any(lonely)
     }
 

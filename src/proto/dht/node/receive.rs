@@ -122,12 +122,8 @@ impl Node {
         let Some(family) = self.families.get_mut(Version::of(contact.addr)) else {
             return;
         };
-        family.table.on_query(now, &contact);
-        let known = family.table.get(contact.addr);
-        if known.is_some_and(|e| e.contact == contact && !e.dialects.contains(dialect)) {
-            // Its address may be forged: it speaks this dialect when it has answered in it.
-            self.newcomers.add_known(contact, dialect);
-        } else if family.table.wants(now, &contact) && !self.transactions.asking(contact.addr) {
+        family.table.on_query(now, &contact, dialect);
+        if family.table.wants(now, &contact) && !self.transactions.asking(contact.addr) {
             self.newcomers.add(contact, dialect);
         }
     }
@@ -322,10 +318,7 @@ impl Node {
         if question.dialect == Dialect::Krpc && there && !family.json_sought {
             family.json_sought = true;
             let others = family.table.closest(family.table.own(), NEWCOMERS_MAX);
-            for entry in others
-                .iter()
-                .filter(|e| !e.dialects.contains(Dialect::Json))
-            {
+            for entry in others.iter().filter(|e| !e.is_heard_in(Dialect::Json)) {
                 self.newcomers.add_known(entry.contact, Dialect::Json);
             }
         }

@@ -109,10 +109,16 @@ fn a_node_is_good_for_15_minutes_after_an_answer_or_a_query() {
     let standing = |table: &Table, at| table.get(contact.addr).unwrap().standing(at);
     assert_eq!(standing(&table, now + minutes(14)), Standing::Good);
     assert_eq!(standing(&table, now + minutes(15)), Standing::Questionable);
-    table.on_query(now + minutes(20), &contact);
+    table.on_query(now + minutes(20), &contact, Dialect::Json);
     assert_eq!(standing(&table, now + minutes(34)), Standing::Good);
+    let entry = table.get(contact.addr).unwrap();
+    assert!(entry.is_heard_in(Dialect::Json));
+    assert!(
+        !entry.dialects.contains(Dialect::Json),
+        "anybody may have written that query"
+    );
     for ten in 1..20 {
-        table.on_query(now + minutes(10 * ten), &contact);
+        table.on_query(now + minutes(10 * ten), &contact, Dialect::Krpc);
     }
     assert_eq!(
         standing(&table, now + minutes(191)),
@@ -125,27 +131,16 @@ fn a_node_is_good_for_15_minutes_after_an_answer_or_a_query() {
 fn queries_of_unknown_nodes_or_under_another_id_change_nothing() {
     let now = Instant::now();
     let mut table = table(now);
-    table.on_query(now, &local(3, 1));
+    table.on_query(now, &local(3, 1), Dialect::Krpc);
     assert!(table.is_empty());
     answer(&mut table, now, local(3, 1));
     let forged = Contact {
         id: id_at(3, 9),
         ..local(3, 1)
     };
-    table.on_query(now + minutes(16), &forged);
+    table.on_query(now + minutes(16), &forged, Dialect::Krpc);
     assert_eq!(table.good(now + minutes(16)), 0);
     assert_eq!(table.len(), 1);
-}
-
-#[test]
-fn a_query_which_can_be_forged_does_not_tell_what_a_node_understands() {
-    let now = Instant::now();
-    let mut table = table(now);
-    table.on_answer(now, local(3, 1), Dialect::Json, RTT);
-    table.on_query(now, &local(3, 1));
-    let known = table.get(local(3, 1).addr).unwrap();
-    assert_eq!(known.dialects, Dialect::Json.into());
-    assert_eq!(known.dialects.preferred(), Dialect::Json);
 }
 
 #[test]
@@ -442,7 +437,7 @@ fn where_newcomers_wait_the_silent_are_pinged_first() {
         answer(&mut table, start + minutes(1), local(6, tag));
     }
     for tag in 40_000..40_129 {
-        table.on_query(start + minutes(10), &local(30, tag));
+        table.on_query(start + minutes(10), &local(30, tag), Dialect::Krpc);
     }
     let now = start + minutes(17);
     assert!(table.wants(now, &local(6, 50)), "some may have gone");

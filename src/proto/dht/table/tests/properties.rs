@@ -99,7 +99,7 @@ proptest! {
                 }
                 Step::Query { node, id } => {
                     let contact = Contact { id: identity_of(id), addr: address(node) };
-                    table.on_query(now, &contact);
+                    table.on_query(now, &contact, Dialect::Json);
                 }
                 Step::Timeout { node } => table.on_timeout(now, now, address(node)),
                 Step::Wait { seconds } => now += Duration::from_secs(seconds),
