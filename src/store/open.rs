@@ -253,7 +253,7 @@ pub(super) fn open_unchecked(path: &Path, last: u64) -> Result<Unchecked, StoreE
 }
 
 /// Opens the database once a handle of this process that was just dropped has let go of it.
-fn open_unlocked(path: &Path) -> Result<Database, StoreError> {
+pub(super) fn open_unlocked(path: &Path) -> Result<Database, StoreError> {
     const PATIENCE: Duration = Duration::from_secs(5);
     const STEP: Duration = Duration::from_millis(10);
     let start = Instant::now();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::store::database::{Batch, Database};
+use crate::store::open::open_unlocked;
 
 const DURABLE: [u32; 4] = [1, 2, 5_000, 8_999];
 const METAINFO: &[u8] = b"d4:infod6:lengthi1eee";
@@ -163,7 +164,7 @@ fn a_row_that_does_not_check_is_reported_by_check_and_replaced_at_the_next_start
     let folder = tempfile::tempdir().unwrap();
     block_on(make(folder.path()));
     let db = folder.path().join("db");
-    let mut database = Database::open(&db).unwrap();
+    let mut database = open_unlocked(&db).unwrap();
     let mut batch = Batch::default();
     batch.put_sealed(&schema::Row::Torrent.of(&IH), b"t not sealed at all");
     batch.put_sealed(b"x/unknown", b"");
@@ -241,7 +242,7 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     block_on(make(folder.path()));
     let db = folder.path().join("db");
-    let mut database = Database::open(&db).unwrap();
+    let mut database = open_unlocked(&db).unwrap();
     let mut batch = Batch::default();
     batch.put(schema::VERSION, &(SCHEMA_VERSION + 1).to_be_bytes());
     batch.put_sealed(b"z/of the future", b"?");
@@ -257,7 +258,7 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
         assert_eq!(check(folder.path()).unwrap().problems.len(), 1);
     }
     assert!(!folder.path().join("db.broken").exists());
-    let database = Database::open(&db).unwrap();
+    let database = open_unlocked(&db).unwrap();
     assert_eq!(database.version().unwrap(), SCHEMA_VERSION + 1);
 }
 

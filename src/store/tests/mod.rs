@@ -436,7 +436,7 @@ fn a_full_row_of_every_kind_stays_within_the_largest_value() {
         assert_eq!(load(&store).await.unwrap().partial.len(), 500);
         store.close().await.unwrap();
     });
-    let database = database::Database::open(&folder.path().join("db")).unwrap();
+    let database = open::open_unlocked(&folder.path().join("db")).unwrap();
     let largest = database
         .sealed_rows(b"")
         .map(|row| row.unwrap().1.len())

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::base::limits::{STORED_IDENTITIES_MAX, STORED_NODES_MAX};
-use crate::store::database::{Batch, Database};
+use crate::store::database::Batch;
+use crate::store::open::open_unlocked;
 use crate::store::{codec, nodes};
 
 const NOW: i64 = 1_700_000_000;
@@ -59,7 +60,7 @@ pub(super) fn saved() -> SavedNodes {
 
 /// All rows of the cache as they are stored.
 fn rows(folder: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let database = Database::open(&folder.join("db")).unwrap();
+    let database = open_unlocked(&folder.join("db")).unwrap();
     [b"d/", b"i/"]
         .iter()
         .flat_map(|prefix| database.sealed_rows(*prefix).map(Result::unwrap))
@@ -67,7 +68,7 @@ fn rows(folder: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn with_database(folder: &Path, change: impl FnOnce(&mut Batch)) {
-    let mut database = Database::open(&folder.join("db")).unwrap();
+    let mut database = open_unlocked(&folder.join("db")).unwrap();
     let mut batch = Batch::default();
     change(&mut batch);
     database.apply(batch).unwrap();
