@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::active::defect;
 use super::catalogue::{Place, Torrents};
 use super::config::Wanted;
-use super::dht::Search;
+use super::dht::{self, Search};
 use super::discovery::{self, Answer, Counts, Discovery};
 use super::error::EngineError;
 use super::events::{Event, Hex};
@@ -224,7 +224,7 @@ impl Fetching {
                     let (lane, answer) = answer.map_err(|error| defect(&error))?;
                     self.on_announced(lane, answer);
                 }
-                peers = found(&mut self.search) => {
+                peers = dht::found(&mut self.search) => {
                     self.fetch.on_addresses(Instant::now(), Source::Dht, &peers);
                 }
                 () = tokio::time::sleep_until(deadline.into()) => {
@@ -458,15 +458,4 @@ impl Fetching {
         let parting = async { while self.connections.join_next().await.is_some() {} };
         let _ = timeout(PARTING, parting).await;
     }
-}
-
-/// The next peers that the DHT found. Pending for ever without a search.
-async fn found(search: &mut Option<Search>) -> Vec<SocketAddr> {
-    if let Some(under_way) = search
-        && let Some(peers) = under_way.next().await
-    {
-        return peers;
-    }
-    *search = None;
-    std::future::pending().await
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
-use super::dht::{Announce, Dht, Search};
+use super::dht::{self, Announce, Dht, Search};
 use super::resources::Resources;
 use crate::base::InfoHash;
 use crate::format::metainfo::Metainfo;
@@ -45,13 +45,7 @@ impl Seeking {
 
     /// The next peers that were found. Pending for ever without a search.
     pub(super) async fn found(&mut self) -> Vec<SocketAddr> {
-        if let Some(search) = &mut self.search
-            && let Some(peers) = search.next().await
-        {
-            return peers;
-        }
-        self.search = None;
-        std::future::pending().await
+        dht::found(&mut self.search).await
     }
 
     fn begin(&mut self, seed: bool) {

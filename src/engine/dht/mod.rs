@@ -127,6 +127,17 @@ impl Search {
     }
 }
 
+/// The next peers of a search, which is let go of when it has ended. Pending for ever without one.
+pub(super) async fn found(search: &mut Option<Search>) -> Vec<SocketAddr> {
+    if let Some(under_way) = search
+        && let Some(peers) = under_way.next().await
+    {
+        return peers;
+    }
+    *search = None;
+    std::future::pending().await
+}
+
 impl Drop for Search {
     fn drop(&mut self) {
         // The task has to find it closed when it is told.
