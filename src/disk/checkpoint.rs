@@ -26,8 +26,9 @@ struct Set {
 }
 
 impl Checkpoint {
-    /// Shortest time that pieces gather, unless they are many or it is forced.
-    pub const INTERVAL_MIN: Duration = Duration::from_millis(500);
+    /// Shortest time that pieces gather, unless they are many or it is forced. What gathers is what a power cut costs: at 30 MB/s half a
+    /// second cost 12 MB a cut, and on a disk that syncs in 20 ms half of that takes no more than a tenth of the time either.
+    pub const INTERVAL_MIN: Duration = Duration::from_millis(250);
     /// Longest time that pieces gather.
     pub const INTERVAL_MAX: Duration = Duration::from_secs(5);
     /// Bytes that are synced without waiting for the interval: half of what may be at stake, so that the other half can
