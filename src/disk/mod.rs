@@ -29,7 +29,7 @@ mod sigbus;
 mod walk;
 mod write;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Pace};
 pub use create::{Access, FileState, Found, Opened};
 pub use error::DiskError;
 pub use hash::{Hashed, PieceState, block_digests, hash_payload, sha1, verify};
