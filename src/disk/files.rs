@@ -105,6 +105,7 @@ impl Files {
             spec.length,
             write && self.mapped,
             mark,
+            Arc::clone(self.place.medium()),
         ))
     }
 
