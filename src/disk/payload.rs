@@ -102,10 +102,17 @@ impl Payload {
         self.disk.run(piece, job).await
     }
 
+    /// What these files, by place in the layout, were when their content was judged: once the payload is only read, what
+    /// [`Payload::read`] gives is from files that nobody touched since. The first word on a file counts.
+    pub fn judge_by(&self, identities: &[(usize, FileIdentity)]) {
+        self.files.judge_by(identities);
+    }
+
     /// Reads `ranges`, concatenated; ranges that follow one another are read at once. The caller bounds their sum.
     ///
     /// # Errors
-    /// [`DiskError::NotFound`] if a file is not there, [`DiskError::Vanished`] if it is too short, [`DiskError::Io`].
+    /// [`DiskError::NotFound`] if a file is not there; [`DiskError::Vanished`] if it was deleted or has another length than it should, or,
+    /// unless we write to it ourselves, is not what it was [judged by](Payload::judge_by); [`DiskError::Io`].
     pub async fn read(&self, ranges: Vec<BlockRange>) -> Result<Vec<u8>, DiskError> {
         let Some(first) = ranges.first() else {
             return Ok(Vec::new());

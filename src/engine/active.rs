@@ -45,6 +45,11 @@ pub(super) enum Ending {
     Paused(oneshot::Sender<()>),
     Stopped(Option<oneshot::Sender<()>>),
     Failed(EngineError),
+    #[allow(dead_code, reason = "for the scrub, which is not here yet")]
+    /// To be prepared anew at once: the store knows better now what is good than the swarm does.
+    Again,
+    /// As `Again`: a file that was only read is not any more what it was judged by.
+    Changed(DiskError),
 }
 
 /// A job that touches disk or store; each is seen through to its end.
@@ -92,6 +97,8 @@ pub(super) struct Active<'a> {
     /// The torrent is whole and the store knows it.
     pub(super) finished: bool,
     pub(super) stopping: bool,
+    /// A sync or commit failed: nothing more is claimed.
+    pub(super) gave_up: bool,
     pub(super) started: Instant,
     pub(super) before: Totals,
     tick_at: Instant,
@@ -153,6 +160,7 @@ impl<'a> Active<'a> {
             haves: Vec::new(),
             notes: Vec::new(),
             stopping: false,
+            gave_up: false,
             started: now,
             before: prepared.totals,
             tick_at: now,
@@ -227,7 +235,7 @@ impl<'a> Active<'a> {
                     self.swarm.on_addresses(Instant::now(), Source::Dht, &peers);
                     Ok(())
                 }
-                Some(error) = self.failures.recv() => Err(error.into()),
+                Some(error) = self.failures.recv() => return self.unreadable(error),
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.timeout(Instant::now());
                     Ok(())
@@ -236,6 +244,19 @@ impl<'a> Active<'a> {
             if let Err(error) = result {
                 return Ending::Failed(error);
             }
+        }
+    }
+
+    /// What comes of a read that failed: who only shares may find that all or most is still good.
+    fn unreadable(&self, error: DiskError) -> Ending {
+        let changed = matches!(
+            error,
+            DiskError::Vanished { .. } | DiskError::NotFound { .. }
+        );
+        if self.finished && changed {
+            Ending::Changed(error)
+        } else {
+            Ending::Failed(error.into())
         }
     }
 

@@ -21,6 +21,7 @@ mod prepare;
 mod reports;
 mod resources;
 mod resume;
+mod retry;
 mod seeking;
 mod sockets;
 pub mod status;
