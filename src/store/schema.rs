@@ -17,8 +17,8 @@
 //! | `d/` node id · address | dialects u8 · last answer i64 (seconds since 1970) · round trip u32 (ms) · failures u8 |
 //! | `i/` our IP, or nothing | our own DHT node id there, 20 bytes · last used i64 (seconds since 1970, 0: unknown) |
 //!
-//! An address is 4 or 16 bytes of IP and a port u16. Rows `d/` and `i/` are a cache: one that is damaged is passed over and
-//! costs nothing else. Anything that changes this table is a new version and a step in `migrations/`.
+//! An address is 4 or 16 bytes of IP and a port u16. Rows `p/`, `d/` and `i/` are a cache: one that is damaged is passed over
+//! and costs nothing else. Anything that changes this table is a new version and a step in `migrations/`.
 
 use crate::base::InfoHash;
 
@@ -28,12 +28,15 @@ pub const SCHEMA_VERSION: u32 = 2;
 pub(super) const VERSION: &[u8] = b"m/version";
 pub(super) const SEQUENCE: &[u8] = b"m/sequence";
 pub(super) const EPOCH: &[u8] = b"m/epoch";
+pub(super) const PEERS: &[u8] = b"p/";
 pub(super) const NODES: &[u8] = b"d/";
 pub(super) const IDENTITIES: &[u8] = b"i/";
 
 /// Whether the row can be missed: what it says is learned again.
 pub(super) fn is_cache(key: &[u8]) -> bool {
-    key.starts_with(NODES) || key.starts_with(IDENTITIES)
+    [PEERS, NODES, IDENTITIES]
+        .iter()
+        .any(|cache| key.starts_with(cache))
 }
 
 /// Kinds of rows that belong to one torrent; the value is the first letter of the key.
