@@ -84,7 +84,9 @@ async fn read(store: &Store) -> Result<(Vec<Listed>, Vec<String>), StoreError> {
         .collect();
     damaged.extend(advice(&catalog));
     let homeless = std::mem::take(&mut catalog.homeless);
-    let homeless = homeless.into_iter().map(|(hash, bytes)| (hash, bytes, None));
+    let homeless = homeless
+        .into_iter()
+        .map(|(hash, bytes)| (hash, bytes, None));
     let entries = catalog.entries.into_iter();
     let entries = entries.map(|entry| (entry.info_hash, entry.metainfo, Some(entry.choices)));
     let mut listed = Vec::new();

@@ -138,7 +138,11 @@ impl Worker {
 
     /// The barrier: what is staged becomes durable, and whoever asked for it hears so. It fails for all or for none.
     fn settle(&mut self) {
-        if self.staged.is_empty() || self.attempt(|worker| worker.with(Database::settle)).is_err() {
+        if self.staged.is_empty()
+            || self
+                .attempt(|worker| worker.with(Database::settle))
+                .is_err()
+        {
             // Those who wait were told as the database was let go.
             return;
         }

@@ -457,7 +457,9 @@ async fn hold(folder: &Path, before: &Promises, after: &Promises, what: &str, ta
         }
     }
     for (n, record) in load_all(&store).await {
-        let bits = record.as_ref().map(|record| record.durable.iter().collect());
+        let bits = record
+            .as_ref()
+            .map(|record| record.durable.iter().collect());
         let bits: BTreeSet<u32> = bits.unwrap_or_default();
         let (before, after) = (&before[&n].bits, &after[&n].bits);
         assert!(
@@ -495,7 +497,9 @@ async fn try_states(
         }
         let watched = Watched::new(&state);
         let opened = Store::open(state.clone()).await;
-        let store = opened.unwrap_or_else(|error| panic!("{what}: {error}")).store;
+        let store = opened
+            .unwrap_or_else(|error| panic!("{what}: {error}"))
+            .store;
         store.close().await.unwrap();
         let (mut cuts, now) = watched.cuts();
         cuts.push(now);
@@ -532,7 +536,11 @@ async fn schedule(seed: u64, tally: &mut Tally) {
         } else {
             // Several at once share a barrier, each for a torrent of its own.
             let first = dice.below(TORRENTS.into()) as u8;
-            let count = if dice.coin() { 1 } else { 1 + dice.below(3) as u8 };
+            let count = if dice.coin() {
+                1
+            } else {
+                1 + dice.below(3) as u8
+            };
             for n in (0..count).map(|n| (first + n) % TORRENTS) {
                 let promise = promises.get_mut(&n).unwrap();
                 let step = Step::draw(&mut dice, promise);
