@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::file::OpenFile;
+use super::file::{OpenFile, is_blank};
 use super::lock::{self, Hold};
 use super::place::{Place, identity};
 use super::{DiskError, FileSpec, Layout, Medium, Payload, SpecKind};
@@ -188,6 +188,7 @@ pub(super) fn open_to_write(
     for (at, (file, state)) in layout.files().iter().zip(&states).enumerate() {
         if let FileState::WrongLength(found) = state {
             let ours = ours.get(at).copied().unwrap_or(false) && found.size < file.length;
+            let ours = ours || is_unfinished(layout, &place, file, found.size);
             if !ours && !overwrite {
                 return Err(in_the_way(layout, &place, &file.path));
             }
@@ -235,6 +236,14 @@ pub(super) fn open_to_write(
 }
 
 /// Bytes that the disk must still provide for `file`.
+/// Whether `file` is too short and holds nothing at all: a power cut leaves that of a file that was being made, and nobody loses
+/// anything if it is made in full.
+fn is_unfinished(layout: &Layout, place: &Place, file: &FileSpec, size: u64) -> bool {
+    let blank = |file: File| is_blank(&file, size);
+    let open = || place.open_file(layout.relative(&file.path), false);
+    size < file.length && open().is_ok_and(blank)
+}
+
 fn still_to_allocate(file: &FileSpec, found: Option<&Metadata>) -> u64 {
     if file.kind != SpecKind::Payload {
         return 0;

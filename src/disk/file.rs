@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use super::DiskError;
 use super::map::{Map, Refused, start_write_back};
@@ -194,7 +195,7 @@ impl OpenFile {
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(data) => data >= offset + len,
             // No data up to the end of the file: a hole, if the file reaches that far.
-            Err(rustix::io::Errno::NXIO) => {
+            Err(Errno::NXIO) => {
                 let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
                 self.file.metadata().is_ok_and(reaches)
             }
@@ -232,6 +233,28 @@ pub(super) fn read_exact(
 ) -> Result<(), DiskError> {
     file.read_exact_at(buffer, offset)
         .map_err(|error| reading(path, error))
+/// Whether the first `len` bytes of `file` hold nothing but zeros. False if that cannot be told.
+///
+/// Holes are skipped, but not relied on: a page that was read, or allocated twice, may count as data.
+pub(super) fn is_blank(file: &File, len: u64) -> bool {
+    let mut chunk = vec![0; 64 << 10];
+    let mut offset = 0;
+    while offset < len {
+        offset = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            // No data up to the end of the file.
+            Err(Errno::NXIO) => return true,
+            Err(_) => offset,
+        };
+        match file.read_at(&mut chunk, offset) {
+            Ok(0) => return true,
+            Ok(read) if chunk[..read].iter().all(|&byte| byte == 0) => offset += read as u64,
+            _ => return false,
+        }
+    }
+    true
+}
+
 }
 
 /// What a failure to read all that was asked for means.
@@ -304,6 +327,17 @@ mod tests {
         file.write_at(4 << 20, &[1; 4_096]).unwrap();
         assert!(file.is_hole(0, 1 << 20));
         assert!(!file.is_hole(0, 8 << 20));
+    #[test]
+    fn a_file_of_zeros_is_blank_however_they_came_there() {
+        let (_named, file) = open(300_000, false);
+        assert!(is_blank(file.file(), 300_000));
+        file.write_at(100_000, &[0; 100_000]).unwrap();
+        assert!(is_blank(file.file(), 300_000));
+        file.write_at(299_999, &[1]).unwrap();
+        assert!(!is_blank(file.file(), 300_000));
+        assert!(is_blank(file.file(), 299_999));
+    }
+
         assert!(!file.is_hole(4 << 20, 4_096));
         assert!(file.is_hole(6 << 20, 2 << 20));
         assert!(!file.is_hole(6 << 20, (2 << 20) + 1));

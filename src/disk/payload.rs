@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::create::{Opened, Ready};
+use super::file::is_blank;
 use super::files::Files;
 use super::hash::{block_digests, sha1};
 use super::place::identity;
@@ -217,7 +218,7 @@ impl Payload {
         self.disk.run_slow(move || files.digest()).await
     }
 
-    /// Whether nothing was ever written to file number `at`, as far as the filesystem tells: false where it cannot.
+    /// Whether file number `at` holds nothing but zeros.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -225,7 +226,7 @@ impl Payload {
         let files = Arc::clone(&self.files);
         let job = move || {
             let length = files.layout.files()[at].length;
-            Ok(files.file(at)?.is_hole(0, length))
+            Ok(is_blank(files.file(at)?.file(), length))
         };
         self.disk.run_slow(job).await
     }
