@@ -117,7 +117,7 @@ impl Preparation<'_> {
         let mut payload = if to_judge || seed {
             self.open(Access::Read).await?
         } else {
-            self.clear_gone(record, &plan.trusted).await?;
+            self.clear_gone(record, &plan, &plan.trusted).await?;
             self.open(write.clone()).await?
         };
         opened();
@@ -133,7 +133,7 @@ impl Preparation<'_> {
             let judged = judged.await;
             payload.close().await?;
             judged?;
-            self.clear_gone(record, &verified).await?;
+            self.clear_gone(record, &plan, &verified).await?;
             payload = self.open(write).await?;
         }
         self.settle(&payload, &plan, &verified, &known).await?;
@@ -178,10 +178,12 @@ impl Preparation<'_> {
         Ok(opened.payload)
     }
 
-    /// R5: what is durable no more is taken back before a byte is written.
+    /// R5: what is durable no more is taken back before a byte is written; and what was noted and turned out bad is no more
+    /// worth a look at the next start.
     async fn clear_gone(
         &self,
         record: Option<&Record>,
+        plan: &Plan,
         verified: &Bitfield,
     ) -> Result<(), EngineError> {
         let geometry = self.info.geometry();
@@ -190,7 +192,8 @@ impl Preparation<'_> {
             piece.is_some_and(|piece| !verified.contains(piece))
         };
         let durable = record.into_iter().flat_map(|record| record.durable.iter());
-        let gone: Vec<u32> = durable.filter(is_gone).collect();
+        let hashed = plan.recheck.iter().map(|piece| piece.get());
+        let gone: Vec<u32> = durable.chain(hashed).filter(is_gone).collect();
         if gone.is_empty() {
             return Ok(());
         }
