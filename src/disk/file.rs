@@ -134,9 +134,18 @@ impl OpenFile {
 
     /// Puts every byte written so far on the medium (R3). After one failure it fails for good (R6).
     pub(super) fn sync(&self) -> Result<(), DiskError> {
+        self.sync_by(|| self.medium.sync_data(&self.file))
+    }
+
+    /// As [`OpenFile::sync`], and the file's times with them.
+    pub(super) fn sync_with_times(&self) -> Result<(), DiskError> {
+        self.sync_by(|| self.medium.sync_all(&self.file))
+    }
+
+    fn sync_by(&self, barrier: impl FnOnce() -> io::Result<()>) -> Result<(), DiskError> {
         self.check_poison()?;
         self.dirty.store(false, Ordering::Release);
-        let result = self.sync_pages();
+        let result = self.sync_pages().and_then(|()| barrier());
         if let Err(error) = result {
             self.poison();
             self.dirty.store(true, Ordering::Release);
@@ -158,7 +167,7 @@ impl OpenFile {
                 map.release();
             }
         }
-        self.medium.sync_data(&self.file)
+        Ok(())
     }
 
     fn check_poison(&self) -> Result<(), DiskError> {
@@ -224,15 +233,6 @@ impl Drop for OpenFile {
     }
 }
 
-/// Reads exactly `buffer` at `offset` of `file`, which lies at `path`.
-pub(super) fn read_exact(
-    file: &File,
-    path: &Path,
-    offset: u64,
-    buffer: &mut [u8],
-) -> Result<(), DiskError> {
-    file.read_exact_at(buffer, offset)
-        .map_err(|error| reading(path, error))
 /// Whether the first `len` bytes of `file` hold nothing but zeros. False if that cannot be told.
 ///
 /// Holes are skipped, but not relied on: a page that was read, or allocated twice, may count as data.
@@ -255,6 +255,15 @@ pub(super) fn is_blank(file: &File, len: u64) -> bool {
     true
 }
 
+/// Reads exactly `buffer` at `offset` of `file`, which lies at `path`.
+pub(super) fn read_exact(
+    file: &File,
+    path: &Path,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), DiskError> {
+    file.read_exact_at(buffer, offset)
+        .map_err(|error| reading(path, error))
 }
 
 /// What a failure to read all that was asked for means.
@@ -319,15 +328,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_written_is_a_hole() {
-        let (_named, file) = open(8 << 20, false);
-        if !file.is_hole(0, 8 << 20) {
-            return eprintln!("skipped: this filesystem tells no holes");
-        }
-        file.write_at(4 << 20, &[1; 4_096]).unwrap();
-        assert!(file.is_hole(0, 1 << 20));
-        assert!(!file.is_hole(0, 8 << 20));
-    #[test]
     fn a_file_of_zeros_is_blank_however_they_came_there() {
         let (_named, file) = open(300_000, false);
         assert!(is_blank(file.file(), 300_000));
@@ -338,6 +338,15 @@ mod tests {
         assert!(is_blank(file.file(), 299_999));
     }
 
+    #[test]
+    fn what_was_never_written_is_a_hole() {
+        let (_named, file) = open(8 << 20, false);
+        if !file.is_hole(0, 8 << 20) {
+            return eprintln!("skipped: this filesystem tells no holes");
+        }
+        file.write_at(4 << 20, &[1; 4_096]).unwrap();
+        assert!(file.is_hole(0, 1 << 20));
+        assert!(!file.is_hole(0, 8 << 20));
         assert!(!file.is_hole(4 << 20, 4_096));
         assert!(file.is_hole(6 << 20, 2 << 20));
         assert!(!file.is_hole(6 << 20, (2 << 20) + 1));

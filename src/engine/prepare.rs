@@ -296,7 +296,15 @@ impl Preparation<'_> {
         };
         let new: Vec<PieceIndex> = self.info.geometry().all_pieces().filter(is_new).collect();
         let numbers: Vec<u32> = new.iter().map(|piece| piece.get()).collect();
-        if let Err(error) = payload.sync(new).await {
+        if !plan.clean || !plan.recheck.is_empty() {
+            payload.doubt_times();
+        }
+        let synced = if finished {
+            payload.sync_with_times(new).await
+        } else {
+            payload.sync(new).await
+        };
+        if let Err(error) = synced {
             // R6: nobody may take pages for good later that the disk never saw.
             store.clear(info_hash, numbers).await?;
             return Err(error.into());
