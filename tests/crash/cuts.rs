@@ -1,15 +1,14 @@
 //! The promise at power cuts, kills, dead disks and orderly ends, at every call to the disk.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use crate::common::asked_for;
 use crate::common::payload::Random;
-use crate::machine::{Broken, End, Machine};
+use crate::crew::{block_on, live_all};
+use crate::machine::{End, Machine};
+use crate::promise::Broken;
 use crate::shares::Shares;
 
-/// Machines that live at once: they wait for each other's sockets and threads more than for a processor.
-const AT_ONCE: usize = 6;
+/// Of so many combinations of call, share and end, one is taken if it is not to take long.
+const LEFT_OUT: u64 = 4;
 /// Calls at which power fails in later lives.
 const LATER: u64 = 60;
 /// Lives that may be cut before the one that is not.
@@ -25,36 +24,7 @@ struct Lot {
     lies: bool,
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    runtime.unwrap().block_on(future)
-}
-
-/// Lives all lots, several at once; gives what was broken.
-fn live(lots: &[Lot]) -> Vec<(Lot, Broken)> {
-    let (next, broken) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                block_on(async {
-                    let shares = Shares::new().await;
-                    while let Some(lot) = lots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(wrong) = live_one(&shares, lot).await {
-                            broken.lock().unwrap().push((lot.clone(), wrong));
-                        }
-                    }
-                    shares.close().await;
-                });
-            });
-        }
-    });
-    broken.into_inner().unwrap()
-}
-
-async fn live_one(shares: &Shares, lot: &Lot) -> Result<(), Broken> {
+async fn live(shares: &Shares, lot: &Lot) -> Result<(), Broken> {
     let mut random = Random::new(lot.seed);
     let mut machine = Machine::new(shares, lot.share, random.next(), lot.lies);
     machine.live(Some(lot.first)).await?;
@@ -95,9 +65,8 @@ fn whatever_call_the_power_fails_at_no_bit_is_ahead_of_its_bytes() {
     let most = calls.iter().max().copied().unwrap();
     for call in 1..=most {
         for share in (0..calls.len()).filter(|&share| call <= calls[share]) {
-            // In short, each call once: another share and another end each time.
             for end in End::ALL {
-                if !full && random.below(9) >= 2 {
+                if !full && random.below(LEFT_OUT) > 0 {
                     continue;
                 }
                 lots.push(Lot {
@@ -110,11 +79,8 @@ fn whatever_call_the_power_fails_at_no_bit_is_ahead_of_its_bytes() {
         }
     }
     eprintln!("{calls:?} calls, {} machines", lots.len());
-    let broken = live(&lots);
-    for (lot, wrong) in &broken {
-        eprintln!("{lot:?}: {wrong}");
-    }
-    assert!(broken.is_empty(), "{} of {}", broken.len(), lots.len());
+    let broken = live_all(&lots, live);
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 #[test]
@@ -128,9 +94,7 @@ fn a_medium_that_lies_about_its_syncs_is_found_out() {
             lies: true,
         })
         .collect();
-    let broken = live(&lots);
-    let false_bits = broken
-        .iter()
-        .filter(|(_, wrong)| wrong.contains("false bits"));
+    let broken = live_all(&lots, live);
+    let false_bits = broken.iter().filter(|wrong| wrong.contains("false bits"));
     assert!(false_bits.count() > lots.len() / 3, "{broken:?}");
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use seedbank::base::{Bitfield, Geometry};
 use seedbank::disk::Pace;
 use seedbank::engine::{Engine, EngineError, Event, Footing, Goal};
-use seedbank::store::{History, Record, Store};
+use seedbank::store::Record;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -17,6 +17,7 @@ use crate::common::payload::{Random, files};
 use crate::common::wait::SOON;
 use crate::ledger::Ledger;
 use crate::medium::{Plan, Power, SimulatedMedium};
+use crate::promise::{self, Broken, claims, copy};
 use crate::shares::{Share, Shares, config, temporary};
 
 /// Pieces that may be verified and not durable.
@@ -46,9 +47,6 @@ impl End {
         }
     }
 }
-
-/// What is wrong, in a few words.
-pub(crate) type Broken = String;
 
 /// A machine with one torrent to download.
 pub(crate) struct Machine<'a> {
@@ -254,55 +252,16 @@ impl<'a> Machine<'a> {
 
     /// Whatever the store claims is on the medium, and the torrent is in the catalog.
     async fn check_promise(&mut self, told: &Told, ended: Option<End>) -> Result<(), Broken> {
-        // Opening a database writes to it, and the next life shall find it as this one left it.
-        let copied = self.home.path().join("looked-at");
-        copy(&self.state, &copied);
-        let opened = Store::open(copied.clone()).await;
-        let opened = opened.map_err(|error| format!("the store does not open: {error}"))?;
-        if let History::Rebuilt { why } = opened.history {
-            return Err(format!("the database was lost: {why}"));
-        }
-        let store = opened.store;
-        let info = &self.share.metainfo.info;
-        let (pieces, count) = (info.geometry().pieces(), info.files().len());
-        let record = store.load(info.info_hash(), pieces, count).await;
-        let catalog = store.catalog().await.unwrap();
-        store.close().await.unwrap();
-        fs::remove_dir_all(copied).unwrap();
-        let record = record.map_err(|error| error.to_string())?;
-        let mut entries = catalog.entries.iter();
-        if told.resumed.is_some() && !entries.any(|entry| entry.info_hash == info.info_hash()) {
+        let scratch = self.home.path().join("looked-at");
+        let claims = claims(&self.state, &scratch, self.share).await?;
+        if told.resumed.is_some() && !claims.catalogued {
             return Err("the torrent is not in the catalog".into());
         }
         self.promised = None;
-        if let Some(record) = record {
-            self.check_claims(&record)?;
+        if let Some(record) = claims.record {
+            promise::check(&record, self.share, &self.dest())?;
             let verified = (ended == Some(End::Kill)).then(|| self.verified(&record, told));
             self.promised = Some(Promised { record, verified });
-        }
-        Ok(())
-    }
-
-    fn check_claims(&self, record: &Record) -> Result<(), Broken> {
-        let geometry = self.share.geometry();
-        let wrong = |piece: &u32| {
-            let piece = geometry.piece(*piece).unwrap();
-            let len = geometry.len_of(piece);
-            !self.share.is_there(&self.dest(), piece, 0, len)
-        };
-        let wrong: Vec<u32> = record.durable.iter().filter(wrong).collect();
-        if !wrong.is_empty() {
-            return Err(format!("false bits: {wrong:?} are not on the medium"));
-        }
-        for (piece, blocks) in record.partial.iter().filter(|_| record.clean) {
-            let piece = geometry.piece(*piece).unwrap();
-            let range = geometry.run(piece, blocks.clone()).unwrap();
-            let (from, to) = (range.begin(), range.end());
-            if !self.share.is_there(&self.dest(), piece, from, to) {
-                return Err(format!(
-                    "blocks {blocks:?} of piece {piece} are not on the medium"
-                ));
-            }
         }
         Ok(())
     }
@@ -353,22 +312,4 @@ fn look(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
         (path, len, found.and_then(|found| found.modified().ok()))
     });
     found.collect()
-}
-
-/// Copies a state folder. The number of the last commit goes first: it may be behind the database, never ahead.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    let mut entries: Vec<_> = fs::read_dir(from)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    entries.sort_by_key(|path| !path.ends_with("db.sequence"));
-    for path in entries {
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(path, target).unwrap();
-        }
-    }
 }

@@ -15,10 +15,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod crew;
 mod cuts;
 mod faults;
 mod ledger;
 mod machine;
 mod medium;
-
+mod promise;
+mod reads;
 mod shares;
