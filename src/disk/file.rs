@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use super::DiskError;
 use super::map::{Map, Refused, start_write_back};
@@ -133,9 +134,18 @@ impl OpenFile {
 
     /// Puts every byte written so far on the medium (R3). After one failure it fails for good (R6).
     pub(super) fn sync(&self) -> Result<(), DiskError> {
+        self.sync_by(|| self.medium.sync_data(&self.file))
+    }
+
+    /// As [`OpenFile::sync`], and the file's times with them.
+    pub(super) fn sync_with_times(&self) -> Result<(), DiskError> {
+        self.sync_by(|| self.medium.sync_all(&self.file))
+    }
+
+    fn sync_by(&self, barrier: impl FnOnce() -> io::Result<()>) -> Result<(), DiskError> {
         self.check_poison()?;
         self.dirty.store(false, Ordering::Release);
-        let result = self.sync_pages();
+        let result = self.sync_pages().and_then(|()| barrier());
         if let Err(error) = result {
             self.poison();
             self.dirty.store(true, Ordering::Release);
@@ -157,7 +167,7 @@ impl OpenFile {
                 map.release();
             }
         }
-        self.medium.sync_data(&self.file)
+        Ok(())
     }
 
     fn check_poison(&self) -> Result<(), DiskError> {
@@ -194,7 +204,7 @@ impl OpenFile {
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(data) => data >= offset + len,
             // No data up to the end of the file: a hole, if the file reaches that far.
-            Err(rustix::io::Errno::NXIO) => {
+            Err(Errno::NXIO) => {
                 let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
                 self.file.metadata().is_ok_and(reaches)
             }
@@ -221,6 +231,28 @@ impl Drop for OpenFile {
     fn drop(&mut self) {
         self.forget_if_poisoned();
     }
+}
+
+/// Whether the first `len` bytes of `file` hold nothing but zeros. False if that cannot be told.
+///
+/// Holes are skipped, but not relied on: a page that was read, or allocated twice, may count as data.
+pub(super) fn is_blank(file: &File, len: u64) -> bool {
+    let mut chunk = vec![0; 64 << 10];
+    let mut offset = 0;
+    while offset < len {
+        offset = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            // No data up to the end of the file.
+            Err(Errno::NXIO) => return true,
+            Err(_) => offset,
+        };
+        match file.read_at(&mut chunk, offset) {
+            Ok(0) => return true,
+            Ok(read) if chunk[..read].iter().all(|&byte| byte == 0) => offset += read as u64,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Reads exactly `buffer` at `offset` of `file`, which lies at `path`.
@@ -293,6 +325,17 @@ mod tests {
             file.read_at(5, &mut [0; 10]),
             Err(DiskError::Vanished { .. })
         ));
+    }
+
+    #[test]
+    fn a_file_of_zeros_is_blank_however_they_came_there() {
+        let (_named, file) = open(300_000, false);
+        assert!(is_blank(file.file(), 300_000));
+        file.write_at(100_000, &[0; 100_000]).unwrap();
+        assert!(is_blank(file.file(), 300_000));
+        file.write_at(299_999, &[1]).unwrap();
+        assert!(!is_blank(file.file(), 300_000));
+        assert!(is_blank(file.file(), 299_999));
     }
 
     #[test]

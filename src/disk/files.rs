@@ -31,6 +31,8 @@ pub(super) struct Files {
     inodes: Vec<OnceLock<(u64, u64)>>,
     /// What each file was when its content was judged.
     judged: Vec<OnceLock<FileIdentity>>,
+    /// Files whose times may not be on the medium as they are.
+    stale_times: Vec<AtomicBool>,
     writable: AtomicBool,
     mapped: bool,
     /// SHA-1 of a piece of zeros.
@@ -72,6 +74,11 @@ impl Files {
             poisoned,
             inodes: inodes.collect(),
             judged: layout.files().iter().map(|_| OnceLock::new()).collect(),
+            stale_times: layout
+                .files()
+                .iter()
+                .map(|_| AtomicBool::new(false))
+                .collect(),
             writable: AtomicBool::new(mapped.is_some()),
             mapped: mapped.unwrap_or(false),
             zeros: OnceLock::new(),
@@ -124,7 +131,12 @@ impl Files {
                 let path = self.layout.files()[span.file].path.clone();
                 return Err(DiskError::ReadOnly { path });
             }
-            self.file(span.file)?.write_at(span.offset, now)?;
+            let stale = &self.stale_times[span.file];
+            // Before and after, for a sync may come in between.
+            stale.store(true, Ordering::Release);
+            let written = self.file(span.file)?.write_at(span.offset, now);
+            stale.store(true, Ordering::Release);
+            written?;
         }
         Ok(())
     }
@@ -282,9 +294,39 @@ impl Files {
         }
     }
 
+    /// Nobody knows whether the times of the files are on the medium.
+    pub(super) fn doubt_times(&self) {
+        for (at, _) in self.layout.payload_files() {
+            self.stale_times[at].store(true, Ordering::Release);
+        }
+    }
+
+    /// Files whose times may not be on the medium.
+    pub(super) fn with_stale_times(&self) -> impl Iterator<Item = usize> + '_ {
+        let stale = self.stale_times.iter().enumerate();
+        stale
+            .filter(|(_, stale)| stale.load(Ordering::Acquire))
+            .map(|(at, _)| at)
+    }
+
     pub(super) fn sync(&self, at: usize) -> Result<FileIdentity, DiskError> {
         let file = self.file(at)?;
         file.sync()?;
+        self.identity(&file)
+    }
+
+    /// As [`Files::sync`], and the times of the file with it.
+    pub(super) fn sync_with_times(&self, at: usize) -> Result<FileIdentity, DiskError> {
+        let file = self.file(at)?;
+        self.stale_times[at].store(false, Ordering::Release);
+        if let Err(error) = file.sync_with_times() {
+            self.stale_times[at].store(true, Ordering::Release);
+            return Err(error);
+        }
+        self.identity(&file)
+    }
+
+    fn identity(&self, file: &OpenFile) -> Result<FileIdentity, DiskError> {
         let found = file.identity()?;
         // The descriptor is in order, but does its name still lead to it?
         let named = self.place.look(self.layout.relative(file.path()))?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::create::{Opened, Ready};
+use super::file::is_blank;
 use super::files::Files;
 use super::hash::{block_digests, sha1};
 use super::place::identity;
@@ -135,19 +136,54 @@ impl Payload {
         &self,
         pieces: Vec<PieceIndex>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
+        let touched = self.touched(&pieces);
+        self.sync_files(touched, Files::sync).await
+    }
+
+    /// As [`Payload::sync`], and the times of these files, of all that were written to, and of those in [doubt](Payload::doubt_times):
+    /// what those files are now is what they are after a power cut, until the next write.
+    ///
+    /// # Errors
+    /// As [`Payload::sync`].
+    pub async fn sync_with_times(
+        &self,
+        pieces: Vec<PieceIndex>,
+    ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
+        let mut touched = self.touched(&pieces);
+        touched.extend(self.files.with_stale_times());
+        self.sync_files(touched, Files::sync_with_times).await
+    }
+
+    /// An earlier run may have left the files with times that are not on the medium, though their bytes are.
+    pub fn doubt_times(&self) {
+        self.files.doubt_times();
+    }
+
+    /// The files of `pieces`.
+    fn touched(&self, pieces: &[PieceIndex]) -> BTreeSet<usize> {
         let spans = pieces
             .iter()
             .flat_map(|&piece| self.files.layout.piece_spans(piece));
-        let touched: BTreeSet<usize> = spans
-            .filter(|span| !span.pad)
-            .map(|span| span.file)
-            .collect();
+        let spans = spans.filter(|span| !span.pad);
+        spans.map(|span| span.file).collect()
+    }
+
+    async fn sync_files(
+        &self,
+        touched: BTreeSet<usize>,
+        sync: fn(&Files, usize) -> Result<FileIdentity, DiskError>,
+    ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
         let touched: Vec<usize> = touched.into_iter().collect();
         let mut pending = Vec::new();
         // One share for each thread: more jobs would only crowd out the syncs of other torrents.
         for share in touched.chunks(touched.len().div_ceil(super::pool::SLOW_THREADS).max(1)) {
             let (files, share) = (Arc::clone(&self.files), share.to_vec());
-            let job = move || share.iter().map(|&at| Ok((at, files.sync(at)?))).collect();
+            let job = move || {
+                share
+                    .iter()
+                    .map(|&at| Ok((at, sync(&files, at)?)))
+                    .collect()
+            };
             pending.push(self.disk.submit_slow(job).await);
         }
         let mut synced = Vec::with_capacity(touched.len());
@@ -224,7 +260,7 @@ impl Payload {
         self.disk.run_slow(move || files.digest()).await
     }
 
-    /// Whether nothing was ever written to file number `at`, as far as the filesystem tells: false where it cannot.
+    /// Whether file number `at` holds nothing but zeros.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -232,7 +268,7 @@ impl Payload {
         let files = Arc::clone(&self.files);
         let job = move || {
             let length = files.layout.files()[at].length;
-            Ok(files.file(at)?.is_hole(0, length))
+            Ok(is_blank(files.file(at)?.file(), length))
         };
         self.disk.run_slow(job).await
     }

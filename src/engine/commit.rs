@@ -58,7 +58,12 @@ impl Active<'_> {
             let mut touched = pieces.clone();
             touched.extend(partial.iter().flatten().map(|range| range.piece()));
             let wrote = !finished || !pieces.is_empty();
-            let mut identities = payload.sync(touched).await?;
+            // What is clean is believed for what its files were, so that must survive as well.
+            let mut identities = if clean && wrote {
+                payload.sync_with_times(touched).await?
+            } else {
+                payload.sync(touched).await?
+            };
             if finished && wrote {
                 check_digest(&payload, &torrent).await?;
             }

@@ -123,7 +123,7 @@ impl Preparation<'_> {
             payload.judge_by(&known_files(found.clone()));
             payload
         } else {
-            self.clear_gone(record, &plan.trusted).await?;
+            self.clear_gone(record, &plan, &plan.trusted).await?;
             self.open(write.clone()).await?
         };
         opened();
@@ -139,7 +139,7 @@ impl Preparation<'_> {
             let judged = judged.await;
             payload.close().await?;
             judged?;
-            self.clear_gone(record, &verified).await?;
+            self.clear_gone(record, &plan, &verified).await?;
             payload = self.open(write).await?;
         }
         self.settle(&payload, &plan, &verified, &known, &found)
@@ -201,10 +201,12 @@ impl Preparation<'_> {
         Ok(opened.payload)
     }
 
-    /// R5: what is durable no more is taken back before a byte is written.
+    /// R5: what is durable no more is taken back before a byte is written; and what was noted and turned out bad is no more
+    /// worth a look at the next start.
     async fn clear_gone(
         &self,
         record: Option<&Record>,
+        plan: &Plan,
         verified: &Bitfield,
     ) -> Result<(), EngineError> {
         let geometry = self.info.geometry();
@@ -213,7 +215,8 @@ impl Preparation<'_> {
             piece.is_some_and(|piece| !verified.contains(piece))
         };
         let durable = record.into_iter().flat_map(|record| record.durable.iter());
-        let gone: Vec<u32> = durable.filter(is_gone).collect();
+        let hashed = plan.recheck.iter().map(|piece| piece.get());
+        let gone: Vec<u32> = durable.chain(hashed).filter(is_gone).collect();
         if gone.is_empty() {
             return Ok(());
         }
@@ -319,7 +322,15 @@ impl Preparation<'_> {
         };
         let new: Vec<PieceIndex> = self.info.geometry().all_pieces().filter(is_new).collect();
         let numbers: Vec<u32> = new.iter().map(|piece| piece.get()).collect();
-        if let Err(error) = payload.sync(new).await {
+        if !plan.clean || !plan.recheck.is_empty() {
+            payload.doubt_times();
+        }
+        let synced = if finished {
+            payload.sync_with_times(new).await
+        } else {
+            payload.sync(new).await
+        };
+        if let Err(error) = synced {
             // R6: nobody may take pages for good later that the disk never saw.
             store.clear(info_hash, numbers).await?;
             return Err(error.into());
