@@ -18,6 +18,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::payload::MIB;
 use crate::common::process::Process;
+use crate::common::skip;
 
 /// What an image is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,19 @@ impl Kind {
             Self::Xfs => "mkfs.xfs",
             Self::Btrfs => "mkfs.btrfs",
         }
+    }
+
+    /// Whether the kernel can mount it; says `skipped: …` if not.
+    pub(crate) fn is_known(self) -> bool {
+        let name = self.to_string().to_lowercase();
+        // It may be a module; whether that could be loaded shows in the list.
+        let _ = Command::new("modprobe").args(["-q", &name]).status();
+        let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        let known = known.lines().any(|line| line.trim() == name);
+        if !known {
+            skip::say(&format!("this kernel has no {self}"));
+        }
+        known
     }
 
     /// Options without which the filesystem would, sooner or later, sync for a client that forgot to.
