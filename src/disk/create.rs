@@ -23,7 +23,7 @@ pub enum Access {
     Read,
     /// To fetch what is missing. The destination folder and all files are made as needed.
     Write {
-        /// Whether files of another length than the torrent's may be taken and set to the right one.
+        /// Whether files of another length than the torrent's may be taken and set to the right one. Empty ones always are.
         overwrite: bool,
         /// Files, by place in the layout, that an earlier run made: one that is too *short* is grown. Missing entries mean no.
         ours: Vec<bool>,
@@ -188,7 +188,8 @@ pub(super) fn open_to_write(
     for (at, (file, state)) in layout.files().iter().zip(&states).enumerate() {
         if let FileState::WrongLength(found) = state {
             let ours = ours.get(at).copied().unwrap_or(false) && found.size < file.length;
-            if !ours && !overwrite {
+            // Without a byte it is nobody's work, but what is left when a run ended while it made its files.
+            if !ours && found.size > 0 && !overwrite {
                 return Err(in_the_way(layout, &place, &file.path));
             }
         }
@@ -382,10 +383,12 @@ impl Making<'_> {
     }
 }
 
+/// Reserves the space and leaves the length: that comes at once afterwards, so that whatever happens a file that is being made is
+/// either empty or as long as it should be, and the next run knows it for one.
 fn allocate(file: &File, length: u64) -> Result<(), Errno> {
     // A signal may interrupt a long allocation; what was allocated stays, so this comes to an end.
     for _ in 0..1_000 {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
             Err(Errno::INTR) => {}
             other => return other,
         }
