@@ -152,7 +152,9 @@ impl OpenFile {
                 map.release();
             }
         }
-        self.file.sync_data()
+        // Not without the metadata: the next start compares the time of the last write with what was committed (R7), and would hash
+        // all of a finished file whose time went back in a power cut.
+        self.file.sync_all()
     }
 
     fn check_poison(&self) -> Result<(), DiskError> {
