@@ -1,6 +1,6 @@
 //! The client with some of its syncs removed: strace answers them with success, and the kernel never sees them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::common::seedbank::Run;
 use crate::common::skip;
@@ -12,6 +12,8 @@ pub(crate) struct Mutant {
     /// What is removed, for people.
     pub(crate) name: &'static str,
     calls: &'static str,
+    /// The one payload file whose syncs are removed, if not all are.
+    pub(crate) only: Option<&'static str>,
 }
 
 impl Mutant {
@@ -20,39 +22,42 @@ impl Mutant {
         let Some(tracer) = skip::unless_installed("strace") else {
             return Vec::new();
         };
-        let mutant = |name, calls| Self {
+        let mutant = |name, calls, only| Self {
             tracer: tracer.clone(),
             name,
             calls,
+            only,
         };
         vec![
             mutant(
                 "every sync",
                 "fsync,fdatasync,msync,sync_file_range,syncfs,sync",
+                None,
             ),
-            // The store makes its commits with fsync.
+            // The store goes on as it should, and believes what it is told.
             mutant(
-                "the syncs of the payload",
-                "fdatasync,msync,sync_file_range",
+                "the syncs of one payload file",
+                "fsync,fdatasync,sync_file_range",
+                Some("big.bin"),
             ),
         ]
     }
 
-    /// `run`, mutated. The client is our own child all the same, and the tracer a grandchild that ends with it.
-    pub(crate) fn applied_to(&self, run: Run) -> Run {
+    /// `run`, which downloads into `dest`, mutated. The client is our own child all the same, and the tracer a grandchild that ends
+    /// with it.
+    pub(crate) fn applied_to(&self, run: Run, dest: &Path) -> Run {
         let calls = self.calls;
-        let args = [
-            "-D",
-            "-f",
-            "--seccomp-bpf",
-            "-o",
-            "/dev/null",
-            "-e",
-            // What is not traced is not tampered with either.
-            &format!("trace={calls}"),
-            "-e",
-            &format!("inject={calls}:retval=0"),
-        ];
-        run.under(&self.tracer, &args.map(str::to_owned))
+        let mut args = ["-D", "-f", "--seccomp-bpf", "-o", "/dev/null"]
+            .map(str::to_owned)
+            .to_vec();
+        // What is not traced is not tampered with either.
+        args.extend(["-e".to_owned(), format!("trace={calls}")]);
+        args.extend(["-e".to_owned(), format!("inject={calls}:retval=0")]);
+        if let Some(name) = self.only {
+            let above = dest.parent().unwrap().canonicalize().unwrap();
+            let path = above.join(dest.file_name().unwrap()).join(name);
+            args.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
+        }
+        run.under(&self.tracer, &args)
     }
 }
