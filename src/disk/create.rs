@@ -21,7 +21,7 @@ pub enum Access {
     Read,
     /// To fetch what is missing. The destination folder and all files are made as needed.
     Write {
-        /// Whether files of another length than the torrent's may be taken and set to the right one.
+        /// Whether files of another length than the torrent's may be taken and set to the right one. Empty ones always are.
         overwrite: bool,
         /// Files, by place in the layout, that an earlier run made: one that is too *short* is grown. Missing entries mean no.
         ours: Vec<bool>,

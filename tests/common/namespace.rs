@@ -42,6 +42,13 @@ pub fn with_small_disk(at: &Path, size: u64, test: impl FnOnce() + Send) -> bool
     inside("a mount namespace", libc::CLONE_NEWNS, &set_up, test)
 }
 
+/// Runs `test` where what it mounts is seen by nobody else and is gone, loop devices included, when it ends in whatever way. False,
+/// and `skipped: …` is said, where that takes rights that we lack.
+pub fn with_mounts(test: impl FnOnce() + Send) -> bool {
+    let set_up = ["mount --make-rprivate /".to_owned()];
+    inside("a mount namespace", libc::CLONE_NEWNS, &set_up, test)
+}
+
 fn inside(what: &str, kind: libc::c_int, set_up: &[String], test: impl FnOnce() + Send) -> bool {
     if !skip::unless_root(what) {
         return false;
