@@ -84,7 +84,9 @@ async fn read(store: &Store) -> Result<(Vec<Listed>, Vec<String>), StoreError> {
         .collect();
     damaged.extend(advice(&catalog));
     let homeless = std::mem::take(&mut catalog.homeless);
-    let homeless = homeless.into_iter().map(|(hash, bytes)| (hash, bytes, None));
+    let homeless = homeless
+        .into_iter()
+        .map(|(hash, bytes)| (hash, bytes, None));
     let entries = catalog.entries.into_iter();
     let entries = entries.map(|entry| (entry.info_hash, entry.metainfo, Some(entry.choices)));
     let mut listed = Vec::new();
@@ -178,7 +180,7 @@ fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
     }
     let message = format!("{} problems in {}", report.problems.len(), folder.display());
     Err(Failure::new(Exit::Unknown, message)
-        .hint("`seedbank state rebuild` makes the database anew from the catalog"))
+        .hint("`seedbank state rebuild` repairs what the state folder itself can"))
 }
 
 fn rebuild(folder: &Path, out: &Output) -> Result<Exit, Failure> {

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use seedbank::engine::{AddTorrent, Engine, EngineError, Fetched, Goal, State, Status, Torrent};
+use seedbank::format::metainfo::Metainfo;
 use tokio::time::sleep;
 
 use super::args::{Keep, TransferArgs};
@@ -23,6 +24,8 @@ use super::watch::Watch;
 
 /// How often the end of everything is looked for.
 const TICK: Duration = Duration::from_millis(250);
+/// Torrents that are being added at once: enough to keep disk and store busy, few enough for one that hangs to be noticed.
+const ADDS_AT_ONCE: usize = 16;
 
 /// A run of the engine.
 #[derive(Debug)]
@@ -115,6 +118,8 @@ type Awaited<'a> = Pin<Box<dyn Future<Output = Step<'a>> + 'a>>;
 
 /// Something that came about.
 enum Step<'a> {
+    /// A torrent was added, or cannot be.
+    Added(Box<Adding>, Result<Torrent, EngineError>),
     /// The metadata of a wish is there, or cannot be had.
     Fetched(&'a Wish, Vec<SocketAddr>, Result<Fetched, EngineError>),
     /// A torrent is complete, with the place of its payload; or it failed.
@@ -142,6 +147,13 @@ async fn first_of<'a>(work: &mut Vec<Awaited<'a>>) -> Option<Step<'a>> {
 /// A torrent that runs, and where its payload is.
 type Running = (Torrent, PathBuf);
 
+/// What is kept of a torrent while it is added.
+struct Adding {
+    metainfo: Metainfo,
+    dest: PathBuf,
+    overwrite: bool,
+}
+
 /// An engine at work.
 struct Run<'a> {
     session: &'a Session<'a>,
@@ -165,32 +177,52 @@ impl<'a> Run<'a> {
 
     /// Adds what can be added. One that cannot be is reported and does not hinder the others.
     async fn add_all(&mut self, torrents: Vec<AddTorrent>) {
-        for torrent in torrents {
-            if self.session.is_stopped() {
-                return;
+        let mut torrents = torrents.into_iter();
+        let mut work: Vec<Awaited<'a>> = Vec::new();
+        loop {
+            while work.len() < ADDS_AT_ONCE
+                && let Some(torrent) = torrents.next()
+            {
+                work.push(self.adding(torrent));
             }
-            self.add(torrent).await;
+            match self.until(first_of(&mut work)).await {
+                Some(Some(Step::Added(adding, added))) => drop(self.added(&adding, added)),
+                // Stopped by the user, or all are added.
+                _ => return,
+            }
         }
     }
 
-    /// Adds a torrent; nothing if that failed or the user stopped it.
-    async fn add(&mut self, torrent: AddTorrent) -> Option<Running> {
+    /// Begins to add a torrent.
+    fn adding(&self, torrent: AddTorrent) -> Awaited<'a> {
         let (engine, out) = (self.session.engine, self.session.out);
-        let (metainfo, dest) = (torrent.metainfo.clone(), torrent.dest.clone());
-        let overwrite = torrent.overwrite;
-        let info = &metainfo.info;
+        let info = &torrent.metainfo.info;
         out.name(info.info_hash(), info.name());
-        let added = self.until(engine.add(torrent)).await?;
+        let adding = Box::new(Adding {
+            metainfo: torrent.metainfo.clone(),
+            dest: torrent.dest.clone(),
+            overwrite: torrent.overwrite,
+        });
+        Box::pin(async move { Step::Added(adding, engine.add(torrent).await) })
+    }
+
+    /// Takes in that a torrent was added; nothing if it could not be.
+    fn added(&mut self, adding: &Adding, added: Result<Torrent, EngineError>) -> Option<Running> {
+        let Adding {
+            metainfo,
+            dest,
+            overwrite,
+        } = adding;
         // Worth something even if the torrent failed; but no folder is made for them.
         if self.plan.save_metainfo
             && dest.is_dir()
-            && let Err(failure) = save::save(&metainfo, &dest, overwrite, out)
+            && let Err(failure) = save::save(metainfo, dest, *overwrite, self.session.out)
         {
             self.fail(&failure);
         }
         match added {
             Ok(torrent) => {
-                let top = info.files().first();
+                let top = metainfo.info.files().first();
                 let top = top.and_then(|file| file.path().components().next());
                 let path = top.map_or_else(|| dest.clone(), |name| dest.join(name));
                 self.added.push((torrent.clone(), path.clone()));
@@ -239,8 +271,10 @@ impl<'a> Run<'a> {
             };
             match step {
                 Step::Fetched(wish, peers, fetched) => {
-                    let running = self.fetched(wish, peers, fetched).await;
-                    work.extend(running.map(completion));
+                    work.extend(self.fetched(wish, peers, fetched));
+                }
+                Step::Added(adding, added) => {
+                    work.extend(self.added(&adding, added).map(completion));
                 }
                 Step::Completed(path, Ok(())) => {
                     any = true;
@@ -269,13 +303,13 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Goes on with a wish whose metadata is there; the torrent if that worked.
-    async fn fetched(
+    /// Goes on with a wish whose metadata is there: begins to add the torrent.
+    fn fetched(
         &mut self,
         wish: &Wish,
         peers: Vec<SocketAddr>,
         fetched: Result<Fetched, EngineError>,
-    ) -> Option<Running> {
+    ) -> Option<Awaited<'a>> {
         self.watch.inquired(&wish.named);
         let fetched = match fetched {
             Ok(fetched) => fetched,
@@ -285,7 +319,7 @@ impl<'a> Run<'a> {
             }
         };
         inquiry::tell(&fetched.metainfo, self.session.out);
-        self.add(AddTorrent {
+        Some(self.adding(AddTorrent {
             metainfo: fetched.metainfo,
             dest: wish.dest.clone(),
             goal: Goal::Download,
@@ -293,8 +327,7 @@ impl<'a> Run<'a> {
             found: fetched.peers,
             overwrite: wish.overwrite,
             hashed: None,
-        })
-        .await
+        }))
     }
 
     /// How the run ended, of `wanted` torrents.

@@ -308,7 +308,9 @@ pub(super) fn mend(state: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut mended = Vec::new();
     for entry in load(state)?.entries {
         let paths = [MAIN, COPY].map(|end| path_of(state, &entry.info_hash, end));
-        let bad = paths.into_iter().filter(|path| ChoicesFile::read(path).is_err());
+        let bad = paths
+            .into_iter()
+            .filter(|path| ChoicesFile::read(path).is_err());
         let bad: Vec<PathBuf> = bad.collect();
         if !bad.is_empty() {
             put_choices(state, &entry.info_hash, &entry.choices, false)?;

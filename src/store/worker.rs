@@ -32,11 +32,14 @@ pub(super) enum Job {
 /// Where the outcome of a request goes.
 pub(super) type Answer = oneshot::Sender<Result<(), StoreError>>;
 
+/// Stages a change.
+pub(super) type Stage = Box<dyn FnOnce(&mut Worker) -> Result<Covered, StoreError> + Send>;
+
 /// A change of one torrent's rows.
 pub(super) struct Change {
     pub(super) info_hash: InfoHash,
     /// Stages it.
-    pub(super) stage: Box<dyn FnOnce(&mut Worker) -> Result<Covered, StoreError> + Send>,
+    pub(super) stage: Stage,
     pub(super) answer: Answer,
 }
 
@@ -138,7 +141,11 @@ impl Worker {
 
     /// The barrier: what is staged becomes durable, and whoever asked for it hears so. It fails for all or for none.
     fn settle(&mut self) {
-        if self.staged.is_empty() || self.attempt(|worker| worker.with(Database::settle)).is_err() {
+        if self.staged.is_empty()
+            || self
+                .attempt(|worker| worker.with(Database::settle))
+                .is_err()
+        {
             // Those who wait were told as the database was let go.
             return;
         }
