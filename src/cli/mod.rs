@@ -32,6 +32,7 @@ mod temporary;
 mod transfer;
 mod verify;
 mod watch;
+mod work;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -180,7 +180,7 @@ fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
     }
     let message = format!("{} problems in {}", report.problems.len(), folder.display());
     Err(Failure::new(Exit::Unknown, message)
-        .hint("`seedbank state rebuild` makes the database anew from the catalog"))
+        .hint("`seedbank state rebuild` repairs what the state folder itself can"))
 }
 
 fn rebuild(folder: &Path, out: &Output) -> Result<Exit, Failure> {

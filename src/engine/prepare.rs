@@ -305,17 +305,18 @@ impl Preparation<'_> {
         let store = &self.resources.store;
         let record = known.record.as_ref();
         let finished = verified.is_full();
+        if known.moved {
+            // The payload is wanted here now; what is known of the old place says nothing about the new one.
+            store.clear_all(info_hash).await?;
+        }
+        // What the catalog says already is not written again; what is damaged in it is.
+        self.catalogue().await?;
         if finished
             && record.is_some_and(|record| record.finished && record.clean)
             && plan.recheck.is_empty()
         {
             return Ok(());
         }
-        if known.moved {
-            // The payload is wanted here now; what is known of the old place says nothing about the new one.
-            store.clear_all(info_hash).await?;
-        }
-        self.catalogue().await?;
         let is_new = |piece: &PieceIndex| {
             verified.contains(*piece)
                 && record.is_none_or(|record| !record.durable.contains(*piece))

@@ -370,7 +370,11 @@ fn rebuild_now(folder: &Path) -> Result<Rebuilt, StoreError> {
     let folder = Folder::look_at(folder)?;
     let mended = catalog::mend(&folder.path)?;
     let moved = folder.quarantine()?;
-    folder.open()?;
+    if let Err(error) = folder.open() {
+        // As on a full disk. The old one may be better than none.
+        folder.put_back(moved);
+        return Err(error);
+    }
     Ok(Rebuilt { moved, mended })
 }
 

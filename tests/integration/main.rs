@@ -12,9 +12,11 @@
 mod common;
 
 mod bad_input;
+mod full_state;
 mod hostile;
 mod legacy;
 mod liar;
+mod library;
 mod locks;
 mod memory;
 mod restart;

@@ -438,6 +438,7 @@ fn choices_keep_any_path_and_pass_over_unknown_fields() {
             .unwrap();
         assert_eq!(store.catalog().await.unwrap().entries[0].choices, choices);
         let json = folder.path().join(format!("torrents/{IH}.json"));
+        fs::remove_file(json.with_extension("json.copy")).unwrap();
         fs::write(&json, r#"{"version":1,"dest":"/x","colour":[1]}"#).unwrap();
         let catalog = store.catalog().await.unwrap();
         assert_eq!(catalog.entries[0].choices, Choices::new("/x".into()));
@@ -493,3 +494,4 @@ mod full;
 mod model;
 mod nodes;
 mod peers;
+mod together;
