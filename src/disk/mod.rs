@@ -12,6 +12,7 @@
 //! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
 
 mod checkpoint;
+mod copy;
 mod create;
 mod error;
 mod file;
@@ -24,6 +25,7 @@ mod map;
 mod payload;
 mod place;
 mod pool;
+mod relocate;
 mod sigbus;
 mod walk;
 mod write;
@@ -35,5 +37,6 @@ pub use hash::{Hashed, PieceState, block_digests, hash_payload, sha1, verify};
 pub use layout::{FileSpec, Layout, Span, SpecKind};
 pub use payload::Payload;
 pub use pool::Disk;
+pub use relocate::{Arrival, OnStep, Outlook, Relocation, Step};
 pub use walk::walk;
 pub use write::WritePath;

@@ -46,6 +46,18 @@ pub enum EngineError {
         /// Its torrent.
         info_hash: InfoHash,
     },
+    /// The payload is on its way from one place to another, and a third is named.
+    #[error(
+        "the payload of {info_hash} is being moved from {from} to {to}: finish that first with `seedbank state move {info_hash} {to}`"
+    )]
+    Moving {
+        /// The torrent.
+        info_hash: InfoHash,
+        /// Where it was.
+        from: PathBuf,
+        /// Where it goes.
+        to: PathBuf,
+    },
     /// A file has the right length and none of the right content.
     #[error(
         "{path} exists and is not this torrent's: move it away, choose another --dest, or take it over with --overwrite"
@@ -161,7 +173,7 @@ impl EngineError {
             Self::NotThisTorrent { .. } => ErrorKind::FileExists,
             Self::Incomplete { .. } | Self::Digest { .. } => ErrorKind::HashCheck,
             Self::InvalidTorrent { .. } => ErrorKind::InvalidTorrent,
-            Self::Stopped => ErrorKind::Unfinished,
+            Self::Moving { .. } | Self::Stopped => ErrorKind::Unfinished,
             Self::Defect(_) => ErrorKind::Defect,
         }
     }
@@ -189,6 +201,7 @@ fn disk_kind(error: &DiskError) -> ErrorKind {
         | DiskError::Vanished { .. }
         | DiskError::Poisoned { .. }
         | DiskError::Io { .. } => ErrorKind::Io,
+        DiskError::Interrupted => ErrorKind::Unfinished,
         DiskError::Stopped => ErrorKind::Defect,
     }
 }

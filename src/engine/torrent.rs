@@ -256,7 +256,7 @@ impl TorrentTask {
     /// Prepares. Whoever wants it to end meanwhile waits until nothing is held any more.
     async fn prepare(&mut self) -> Result<Prepared, Rest> {
         let (tell, mut told) = oneshot::channel();
-        let cancelled = AtomicBool::new(false);
+        let cancelled = Arc::new(AtomicBool::new(false));
         let torrent = self.torrent.clone();
         let preparing = prepare(&self.resources, &torrent, &self.status, &cancelled, || {
             // The receiver outlives this future.

@@ -15,8 +15,9 @@ use super::error::StoreError;
 use crate::base::InfoHash;
 use crate::base::limits::{CHOICES_MAX, METAINFO_MAX};
 
-/// The newest layout of a file of choices.
-const CHOICES_VERSION: u32 = 1;
+/// The newest layout of a file of choices. Version 2 has `moving` and `unbegun`, which nobody may pass over who touches the
+/// payload.
+const CHOICES_VERSION: u32 = 2;
 
 /// What a person chose for a torrent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,22 @@ pub struct Choices {
     /// Whether it shares a payload that was there, and never writes.
     #[serde(default)]
     pub seed_only: bool,
+    /// Whether nothing was made at `dest` yet: only what the torrent is was worth keeping.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unbegun: bool,
+    /// A move of the payload that is under way (R8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+}
+
+/// How far a move of a payload has come. Until it is over, each file is at one of the two places, or whole at both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moving {
+    /// Files are on the way to this folder. `dest` has those that have not arrived.
+    To(#[serde(with = "any_path")] PathBuf),
+    /// All have arrived at `dest`. What is left of them in this folder is to be removed.
+    From(#[serde(with = "any_path")] PathBuf),
 }
 
 impl Choices {
@@ -39,8 +56,29 @@ impl Choices {
             dest,
             paused: false,
             seed_only: false,
+            unbegun: false,
+            moving: None,
         }
     }
+
+    /// The oldest version that can say this, so that an older program reads all that it can act on.
+    fn version(&self) -> u32 {
+        if self.unbegun || self.moving.is_some() {
+            2
+        } else {
+            1
+        }
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// What every version of a `.json` begins with.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 /// The content of a `.json`; fields that are not known are passed over.
@@ -85,7 +123,7 @@ pub(super) fn load(state: &Path) -> Result<Catalog, StoreError> {
         }
         match load_entry(&path) {
             Ok(entry) => catalog.entries.push(entry),
-            Err(damage) => catalog.damaged.push(damage),
+            Err(unreadable) => catalog.damaged.push(unreadable.told()),
         }
     }
     Ok(catalog)
@@ -105,8 +143,32 @@ pub(super) fn is_empty(state: &Path) -> Result<bool, StoreError> {
         .any(|path| path.extension() == Some(OsStr::new("torrent"))))
 }
 
-fn load_entry(path: &Path) -> Result<CatalogEntry, (PathBuf, String)> {
-    let damage = |path: &Path, why: &dyn ToString| (path.to_owned(), why.to_string());
+/// Why a torrent of the catalog cannot be used.
+enum Unreadable {
+    /// A file is damaged, and how.
+    Damaged(PathBuf, String),
+    /// A newer seedbank wrote the choices, in this version.
+    Newer(PathBuf, u32),
+}
+
+impl Unreadable {
+    /// The file, and what is wrong with it.
+    fn told(self) -> (PathBuf, String) {
+        match self {
+            Self::Damaged(path, why) => (path, why),
+            Self::Newer(path, found) => {
+                let why = format!(
+                    "it is of version {found} and this seedbank knows up to {CHOICES_VERSION}"
+                );
+                (path, why)
+            }
+        }
+    }
+}
+
+fn load_entry(path: &Path) -> Result<CatalogEntry, Unreadable> {
+    let damage =
+        |path: &Path, why: &dyn ToString| Unreadable::Damaged(path.to_owned(), why.to_string());
     let info_hash = path
         .file_stem()
         .and_then(OsStr::to_str)
@@ -118,15 +180,14 @@ fn load_entry(path: &Path) -> Result<CatalogEntry, (PathBuf, String)> {
     }
     let beside = path.with_extension("json");
     let json = durable::read(&beside, CHOICES_MAX).map_err(|error| damage(&beside, &error))?;
+    // First the version alone: the rest may look different in another one.
+    let Version { version } =
+        serde_json::from_slice(&json).map_err(|error| damage(&beside, &error))?;
+    if version > CHOICES_VERSION {
+        return Err(Unreadable::Newer(beside, version));
+    }
     let file: ChoicesFile =
         serde_json::from_slice(&json).map_err(|error| damage(&beside, &error))?;
-    if file.version > CHOICES_VERSION {
-        let why = format!(
-            "it is of version {} and this seedbank knows up to {CHOICES_VERSION}",
-            file.version
-        );
-        return Err(damage(&beside, &why));
-    }
     Ok(CatalogEntry {
         info_hash,
         metainfo,
@@ -134,7 +195,8 @@ fn load_entry(path: &Path) -> Result<CatalogEntry, (PathBuf, String)> {
     })
 }
 
-/// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
+/// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more. What a newer seedbank chose is
+/// an error: it would be written over.
 pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Result<Option<Choices>, StoreError> {
     let path = path_of(state, info_hash, "torrent");
     if !path.is_file() {
@@ -142,7 +204,12 @@ pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Result<Option<Choic
     }
     match load_entry(&path) {
         Ok(entry) => Ok(Some(entry.choices)),
-        Err((path, why)) => {
+        Err(Unreadable::Newer(_, found)) => Err(StoreError::Newer {
+            folder: state.to_owned(),
+            found,
+            known: CHOICES_VERSION,
+        }),
+        Err(Unreadable::Damaged(path, why)) => {
             tracing::warn!(path = %path.display(), why, "a file of the catalog is damaged; it is written anew");
             Ok(None)
         }
@@ -183,7 +250,7 @@ pub(super) fn put_choices(
 ) -> Result<(), StoreError> {
     let path = path_of(state, info_hash, "json");
     let file = ChoicesFile {
-        version: CHOICES_VERSION,
+        version: choices.version(),
         choices: choices.clone(),
     };
     let mut json = serde_json::to_vec_pretty(&file)
@@ -251,7 +318,7 @@ mod any_path {
                 .map_err(D::Error::custom)?,
         };
         if path.as_os_str().is_empty() {
-            return Err(D::Error::custom("`dest` is empty"));
+            return Err(D::Error::custom("the path of a folder is empty"));
         }
         Ok(path)
     }

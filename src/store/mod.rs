@@ -49,7 +49,7 @@ use open::Folder;
 use torrents::Shape;
 use worker::{Job, Worker};
 
-pub use catalog::{Catalog, CatalogEntry, Choices, glance};
+pub use catalog::{Catalog, CatalogEntry, Choices, Moving, glance};
 pub use check::{Report, check};
 pub use error::StoreError;
 pub use nodes::{Identity, KnownNode, SavedNodes};
@@ -122,10 +122,10 @@ impl Store {
             .await
     }
 
-    /// What was chosen for a torrent; `None` if it is not in the catalog.
+    /// What was chosen for a torrent; `None` if it is not in the catalog, or the file is damaged.
     ///
     /// # Errors
-    /// If the file is there and cannot be read.
+    /// [`StoreError::Newer`] if a newer seedbank chose it.
     pub async fn choices(&self, info_hash: InfoHash) -> Result<Option<Choices>, StoreError> {
         self.ask(move |worker| catalog::choices(&worker.folder().path, &info_hash))
             .await
