@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use seedbank::base::InfoHash;
 use seedbank::format::metainfo::Metainfo;
-use seedbank::store::{self, StoreError};
+use seedbank::store::{self, Choices, Moving, StoreError};
 
 use super::exit::{Exit, Failure};
 
@@ -14,8 +14,8 @@ use super::exit::{Exit, Failure};
 pub(crate) struct Known {
     /// What it is.
     pub(crate) metainfo: Metainfo,
-    /// The folder that its payload is in.
-    pub(crate) dest: PathBuf,
+    /// The folder that its payload is in, or on its way to; `None` if nothing was made of it yet.
+    pub(crate) dest: Option<PathBuf>,
 }
 
 /// Looks `info_hash` up in the catalog of the folder `state`, which may be in use or not exist. What is damaged is unknown.
@@ -24,21 +24,37 @@ pub(crate) fn find(state: &Path, info_hash: InfoHash) -> Option<Known> {
     let metainfo = Metainfo::parse(&entry.metainfo).ok()?;
     (metainfo.info.info_hash() == info_hash).then_some(Known {
         metainfo,
-        dest: entry.choices.dest,
+        dest: place(entry.choices),
     })
 }
 
-/// Runs a short errand at the store to its end.
+fn place(choices: Choices) -> Option<PathBuf> {
+    match choices.moving {
+        _ if choices.unbegun => None,
+        Some(Moving::To(folder)) => Some(folder),
+        Some(Moving::From(_)) | None => Some(choices.dest),
+    }
+}
+
+/// Runs an errand at the store to its end.
 ///
 /// # Errors
 /// What the errand fails with.
-pub(crate) fn run<T>(errand: impl Future<Output = Result<T, StoreError>>) -> Result<T, Failure> {
+pub(crate) fn run<T, E: Into<Failure>>(
+    errand: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start a task: {error}")))?;
-    runtime.block_on(errand).map_err(|error| of_store(&error))
+    runtime.block_on(errand).map_err(Into::into)
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        of_store(&error)
+    }
 }
 
 /// A trouble of the store with its exit status.

@@ -119,8 +119,8 @@ impl Source {
                     None => return Ok(Found::Named(Box::new(Named { info_hash, magnet }))),
                     Some(known) => Loaded {
                         metainfo: enriched(known.metainfo, &magnet),
-                        beside: Some(known.dest.clone()),
-                        earlier: Some(known.dest),
+                        beside: known.dest.clone(),
+                        earlier: known.dest,
                         peers: magnet.peers,
                     },
                 }
