@@ -7,8 +7,10 @@
 //! Who calls remembers the intent before the first step, and the new place between the two.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::ops::ControlFlow;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +25,8 @@ use super::place::{Place, identity};
 use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
 use crate::base::FileIdentity;
 
-/// By how much the time of a copy may differ from that of its original: the coarsest filesystem in use counts in steps of 2 s.
-const COARSE_NS: u64 = 2_000_000_000;
+/// The steps in which filesystems count time, in nanoseconds: a copy may have lost what is finer.
+const STEPS_NS: [i64; 6] = [2_000_000_000, 1_000_000_000, 10_000_000, 1_000_000, 1_000, 100];
 
 /// A move of a payload.
 #[derive(Clone, Debug)]
@@ -314,27 +316,26 @@ impl Relocation {
         })
     }
 
-    fn text_of_link(&self, at: usize, path: &Path) -> Option<PathBuf> {
-        match &self.from.files()[at].kind {
-            SpecKind::Symlink { target } => Some(text_of_link(path, self.from.relative(target))),
-            SpecKind::Payload | SpecKind::Pad => None,
-        }
-    }
-
-    fn is_link(&self, place: &Place, at: usize, path: &Path) -> bool {
-        let ours = self.text_of_link(at, path);
-        let ours = ours.map(|text| text.into_os_string().into_encoded_bytes());
-        ours.is_some() && place.text_of_link(path) == ours
+    /// What the link of the old place says, or has to say at the new one; `None` if there is no such link.
+    fn text_of_link(&self, from: Option<&Place>, at: usize, path: &Path) -> Option<PathBuf> {
+        let SpecKind::Symlink { target } = &self.from.files()[at].kind else {
+            return None;
+        };
+        let text = PathBuf::from(OsString::from_vec(from?.text_of_link(path)?));
+        Some(if text.is_relative() {
+            text
+        } else {
+            text_of_link(path, self.from.relative(target))
+        })
     }
 
     fn way_of_link(&self, places: &Places, at: usize, path: &Path) -> Result<Way, DiskError> {
-        let from = places.from.as_ref();
-        if !from.is_some_and(|from| self.is_link(from, at, path)) {
+        let Some(text) = self.text_of_link(places.from.as_ref(), at, path) else {
             return Ok(Way::Nothing);
-        }
+        };
         match places.to.named(path)? {
             None => Ok(Way::Link),
-            Some(_) if self.is_link(&places.to, at, path) => Ok(Way::Arrived),
+            Some(_) if says(&places.to, path, &text) => Ok(Way::Arrived),
             Some(_) => Err(self.in_the_way(at)),
         }
     }
@@ -417,9 +418,10 @@ impl Relocation {
 
     /// What becomes of what is left at the old place.
     fn fate(&self, from: &Place, to: &Place, at: usize, path: &Path) -> Result<Fate, DiskError> {
-        if self.text_of_link(at, path).is_some() {
-            let both = self.is_link(from, at, path) && self.is_link(to, at, path);
-            return Ok(if both { Fate::Remove } else { Fate::Leave });
+        if self.from.files()[at].kind != SpecKind::Payload {
+            let text = self.text_of_link(Some(from), at, path);
+            let arrived = text.is_some_and(|text| says(to, path, &text));
+            return Ok(if arrived { Fate::Remove } else { Fate::Leave });
         }
         let Some(here) = from.look(path)? else {
             return Ok(Fate::Leave);
@@ -454,6 +456,12 @@ enum Fate {
     Changed,
 }
 
+/// Whether `path` is a link with this text.
+fn says(place: &Place, path: &Path, text: &Path) -> bool {
+    let found = place.text_of_link(path);
+    found.is_some_and(|found| found == text.as_os_str().as_bytes())
+}
+
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
@@ -461,7 +469,9 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 /// Whether two files have the length and the time of the last change of one another, as far as filesystems keep that.
 fn is_same_version(one: &Metadata, other: &Metadata) -> bool {
     let (one, other) = (identity(one), identity(other));
-    one.size == other.size && one.mtime_ns.abs_diff(other.mtime_ns) < COARSE_NS
+    let (early, late) = (one.mtime_ns.min(other.mtime_ns), one.mtime_ns.max(other.mtime_ns));
+    let cut_off = |&step: &i64| early % step == 0 && late.saturating_sub(early) < step;
+    one.size == other.size && (early == late || STEPS_NS.iter().any(cut_off))
 }
 
 fn step(on_step: &OnStep, step: Step) -> Result<(), DiskError> {
@@ -526,7 +536,10 @@ impl Carrying<'_> {
     }
 
     fn make_link(&self, at: usize, path: &Path) -> Result<Arrival, DiskError> {
-        let text = self.relocation.text_of_link(at, path).unwrap_or_default();
+        let from = self.places.from.as_ref();
+        let Some(text) = self.relocation.text_of_link(from, at, path) else {
+            return Ok(Arrival::Nothing);
+        };
         self.make_folders(path)?;
         let spec = &self.relocation.to.files()[at];
         let made = self.places.to.make_link(path, &text);
