@@ -285,6 +285,12 @@ impl<'a> Run<'a> {
             }
         };
         inquiry::tell(&fetched.metainfo, self.session.out);
+        let kept = self.session.engine.keep(&fetched.metainfo, &wish.dest);
+        if let Err(error) = kept.await {
+            // Worth a word, no more: it is here now.
+            let message = format!("the metadata could not be kept: {error}");
+            self.session.out.warn("state", message);
+        }
         self.add(AddTorrent {
             metainfo: fetched.metainfo,
             dest: wish.dest.clone(),
