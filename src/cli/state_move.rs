@@ -91,7 +91,10 @@ async fn find(
     let metainfo = Metainfo::parse(&bytes).ok();
     let metainfo = metainfo.filter(|metainfo| metainfo.info.info_hash() == info_hash);
     let metainfo = metainfo.ok_or_else(|| {
-        let message = format!("{info_hash}: its metainfo in {} is damaged", folder.display());
+        let message = format!(
+            "{info_hash}: its metainfo in {} is damaged",
+            folder.display()
+        );
         Failure::new(Exit::Unknown, message)
             .hint("`seedbank get` with its .torrent or .bit mends that")
     })?;

@@ -130,9 +130,8 @@ impl Copying<'_> {
     fn unwritten(&self, error: io::Error, need: u64) -> DiskError {
         match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => {
-                let free = rustix::fs::fstatvfs(self.target).map_or(0, |found| {
-                    found.f_bavail.saturating_mul(found.f_frsize)
-                });
+                let free = rustix::fs::fstatvfs(self.target)
+                    .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
                 DiskError::creating(self.to, error, need, free)
             }
             _ => DiskError::io(self.to, "write", error),

@@ -251,15 +251,18 @@ impl Place {
     pub(super) fn rename(&self, path: &Path, to: &Self, new: &Path) -> Result<(), Errno> {
         let (folder, name) = self.parent(path)?;
         let (new_folder, new_name) = to.parent(new)?;
-        match rustix::fs::renameat_with(&folder, name, &new_folder, new_name, RenameFlags::NOREPLACE)
-        {
+        match rustix::fs::renameat_with(
+            &folder,
+            name,
+            &new_folder,
+            new_name,
+            RenameFlags::NOREPLACE,
+        ) {
             // Filesystems that cannot promise it: nobody else is expected there in this moment.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 match rustix::fs::statat(&new_folder, new_name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => Err(Errno::EXIST),
-                    Err(Errno::NOENT) => {
-                        rustix::fs::renameat(&folder, name, &new_folder, new_name)
-                    }
+                    Err(Errno::NOENT) => rustix::fs::renameat(&folder, name, &new_folder, new_name),
                     Err(error) => Err(error),
                 }
             }

@@ -26,7 +26,14 @@ use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
 use crate::base::FileIdentity;
 
 /// The steps in which filesystems count time, in nanoseconds: a copy may have lost what is finer.
-const STEPS_NS: [i64; 6] = [2_000_000_000, 1_000_000_000, 10_000_000, 1_000_000, 1_000, 100];
+const STEPS_NS: [i64; 6] = [
+    2_000_000_000,
+    1_000_000_000,
+    10_000_000,
+    1_000_000,
+    1_000,
+    100,
+];
 
 /// A move of a payload.
 #[derive(Clone, Debug)]
@@ -298,8 +305,9 @@ impl Relocation {
             match to.open_below(above, flags, Mode::empty()) {
                 Ok(folder) => {
                     let found = rustix::fs::fstat(&folder);
-                    let found = found
-                        .map_err(|error| DiskError::io(&self.to.root().join(above), "look at", error))?;
+                    let found = found.map_err(|error| {
+                        DiskError::io(&self.to.root().join(above), "look at", error)
+                    })?;
                     devices.insert(parent, found.st_dev);
                     return Ok(found.st_dev);
                 }
@@ -469,7 +477,10 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 /// Whether two files have the length and the time of the last change of one another, as far as filesystems keep that.
 fn is_same_version(one: &Metadata, other: &Metadata) -> bool {
     let (one, other) = (identity(one), identity(other));
-    let (early, late) = (one.mtime_ns.min(other.mtime_ns), one.mtime_ns.max(other.mtime_ns));
+    let (early, late) = (
+        one.mtime_ns.min(other.mtime_ns),
+        one.mtime_ns.max(other.mtime_ns),
+    );
     let cut_off = |&step: &i64| early % step == 0 && late.saturating_sub(early) < step;
     one.size == other.size && (early == late || STEPS_NS.iter().any(cut_off))
 }
@@ -559,7 +570,8 @@ impl Carrying<'_> {
         }
         self.done()?;
         let there = to.look(path)?;
-        let there = there.ok_or_else(|| DiskError::vanished(&self.relocation.to.files()[at].path))?;
+        let there =
+            there.ok_or_else(|| DiskError::vanished(&self.relocation.to.files()[at].path))?;
         Ok(Arrival::Moved(identity(&there)))
     }
 

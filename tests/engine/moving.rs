@@ -191,7 +191,11 @@ impl Rig {
             assert_eq!(found, expected, "{}: {what}", folder.display());
         }
         let choices = self.choices().await;
-        assert_eq!((choices.dest.as_path(), choices.moving), (place, None), "{what}");
+        assert_eq!(
+            (choices.dest.as_path(), choices.moving),
+            (place, None),
+            "{what}"
+        );
         assert_eq!(self.start(place).await, (16, 0, 0), "{what}");
     }
 
@@ -283,7 +287,10 @@ async fn a_move_that_is_stopped_and_turned_round_again_and_again_loses_nothing()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_there_already_stays_and_a_third_place_has_to_wait_for_the_second() {
     let rig = Rig::new(None).await;
-    assert_eq!(rig.go(&rig.old(), free_run()).await.unwrap(), Moved::default());
+    assert_eq!(
+        rig.go(&rig.old(), free_run()).await.unwrap(),
+        Moved::default()
+    );
     rig.assert_only_in(&rig.old(), "nothing to do").await;
     let stopped = rig.go(&rig.new, fuse(3)).await;
     assert!(matches!(stopped, Err(EngineError::Stopped)), "{stopped:?}");
@@ -310,7 +317,10 @@ async fn what_is_refused_changes_nothing() {
         assert_eq!(fs::read(&in_the_way).unwrap(), b"a stranger's");
         fs::remove_file(in_the_way).unwrap();
         rig.assert_only_in(&rig.old(), "refused").await;
-        let refused = rig.go(&rig.world.path("none"), free_run()).await.unwrap_err();
+        let refused = rig
+            .go(&rig.world.path("none"), free_run())
+            .await
+            .unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
         assert!(!rig.world.path("none").exists());
         fs::rename(rig.old().join("pair/a"), rig.world.path("a")).unwrap();
