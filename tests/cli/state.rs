@@ -37,3 +37,14 @@ fn the_folder_follows_the_flags_the_port_and_the_environment() {
             .contains("/nowhere/seedbank/default")
     );
 }
+
+#[test]
+fn what_is_not_known_is_not_moved_and_no_folder_is_made() {
+    let world = World::new();
+    world.refused(&["state", "move", HASH, "d", "--state", "s"], 3, HASH);
+    assert!(!world.path("s").exists() && !world.path("d").exists());
+    world.file("s/file", b"");
+    world.refused(&["state", "move", HASH, "d", "--state", "s"], 3, HASH);
+    assert_eq!(world.run(&["state", "move", HASH]).code, 28);
+    assert!(!world.path("d").exists());
+}

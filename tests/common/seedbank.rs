@@ -63,6 +63,13 @@ pub fn get(source: &Path, dest: &Path, state: &Path) -> Run {
     Run::new("get", &[source], dest, state)
 }
 
+/// `seedbank state ARGS… --state STATE`
+pub fn state(args: &[&OsStr], state: &Path) -> Command {
+    let mut command = command(state.parent().unwrap());
+    command.arg("state").args(args).arg("--state").arg(state);
+    command
+}
+
 /// `seedbank get SOURCE… --dest DEST --state STATE …`
 pub fn get_all(sources: &[&Path], dest: &Path, state: &Path) -> Run {
     Run::new("get", sources, dest, state)
@@ -109,6 +116,12 @@ impl Run {
     /// One more flag with a value.
     pub fn flag(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.arg(name).arg(value);
+        self
+    }
+
+    /// One more flag without a value.
+    pub fn switch(mut self, name: &str) -> Self {
+        self.command.arg(name);
         self
     }
 

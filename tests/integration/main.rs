@@ -15,6 +15,7 @@ mod hostile;
 mod legacy;
 mod liar;
 mod locks;
+mod moving;
 mod restart;
 mod tracker;
 mod transfer;
