@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adoption;
 mod bad_input;
 mod hostile;
 mod legacy;
