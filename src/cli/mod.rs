@@ -28,6 +28,7 @@ mod signals;
 mod source;
 mod state;
 mod state_cmd;
+mod state_move;
 mod temporary;
 mod transfer;
 mod verify;

@@ -296,6 +296,13 @@ impl<'a> Run<'a> {
             let link = inquiry::resolve(&wish.named.magnet.peers, out).await;
             peers.extend(link.tireless);
             let fetched = inquiry::fetch(engine, &wish.named, peers.clone(), link.found).await;
+            if let Ok(fetched) = &fetched
+                && let Err(error) = engine.keep(&fetched.metainfo, &wish.dest).await
+            {
+                // Worth a word, no more: it is here now.
+                let message = format!("the metadata could not be kept: {error}");
+                out.warn("state", message);
+            }
             Step::Fetched(wish, peers, fetched)
         })
     }

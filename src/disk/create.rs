@@ -111,7 +111,7 @@ fn state(file: &FileSpec, found: Option<&Metadata>) -> FileState {
 }
 
 /// Which files are locked and kept open: the first few with bytes in them, or the first few at all.
-fn to_lock(layout: &Layout) -> Vec<usize> {
+pub(super) fn to_lock(layout: &Layout) -> Vec<usize> {
     let files = || layout.payload_files().map(|(at, file)| (at, file.length));
     let full = files().filter(|(_, length)| *length > 0).map(|(at, _)| at);
     let mut chosen: Vec<_> = full.take(limits::LOCKED_FILES).collect();
@@ -409,7 +409,7 @@ fn allocate(medium: &dyn Medium, file: &File, length: u64) -> io::Result<()> {
 }
 
 /// What a link at `path` says to get to `target`, both relative to the root: relative, so that the folder can be moved.
-fn text_of_link(path: &Path, target: &Path) -> PathBuf {
+pub(super) fn text_of_link(path: &Path, target: &Path) -> PathBuf {
     let depth = path.components().count().saturating_sub(1);
     let mut text: PathBuf = std::iter::repeat_n("..", depth).collect();
     text.push(target);

@@ -107,6 +107,9 @@ pub enum DiskError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
+    /// A move of files was stopped on request.
+    #[error("stopped before all files were moved: the same command goes on with it")]
+    Interrupted,
     /// The worker that should have answered panicked or was shut down.
     #[error("the disk worker stopped: this is a fault in seedbank; resume the torrent")]
     Stopped,

@@ -12,6 +12,7 @@
 //! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
 
 mod checkpoint;
+mod copy;
 mod create;
 mod error;
 mod file;
@@ -25,6 +26,7 @@ mod medium;
 mod payload;
 mod place;
 mod pool;
+mod relocate;
 mod sigbus;
 mod walk;
 mod write;
@@ -37,5 +39,6 @@ pub use layout::{FileSpec, Layout, Span, SpecKind};
 pub use medium::{Kernel, Medium};
 pub use payload::Payload;
 pub use pool::Disk;
+pub use relocate::{Arrival, OnStep, Outlook, Relocation, Step};
 pub use walk::walk;
 pub use write::WritePath;

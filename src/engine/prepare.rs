@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use super::config::{AddTorrent, Goal};
 use super::error::EngineError;
 use super::events::{Event, Hex};
+use super::moving;
 use super::resources::Resources;
 use super::resume::{self, Evidence, Plan};
 use super::status::{State, Status};
 use crate::base::{Bitfield, BlockRange, FileIdentity, PieceIndex};
 use crate::disk::{Access, DiskError, FileSpec, Layout, Payload, SpecKind};
 use crate::format::metainfo::{FileKind, Info};
-use crate::store::{Choices, Commit, Record};
+use crate::store::{Choices, Commit, Moving, Record};
 
 /// Pieces that are hashed between two looks at whether they are still wanted.
 const BETWEEN_LOOKS: usize = 64;
@@ -61,7 +62,7 @@ pub(super) async fn prepare(
     resources: &Resources,
     torrent: &AddTorrent,
     status: &watch::Sender<Status>,
-    cancelled: &AtomicBool,
+    cancelled: &Arc<AtomicBool>,
     proved: bool,
     opened: impl FnOnce(),
 ) -> Result<Prepared, EngineError> {
@@ -84,7 +85,7 @@ struct Preparation<'a> {
     info: &'a Info,
     layout: Arc<Layout>,
     status: &'a watch::Sender<Status>,
-    cancelled: &'a AtomicBool,
+    cancelled: &'a Arc<AtomicBool>,
     /// A payload that is not whole is refused.
     only_whole: bool,
 }
@@ -97,6 +98,8 @@ struct Known {
     catalogued: bool,
     /// Whether it remembers another place, which is to be forgotten.
     moved: bool,
+    /// What is left to do of a move to this place.
+    moving: Option<Moving>,
 }
 
 impl Preparation<'_> {
@@ -158,14 +161,29 @@ impl Preparation<'_> {
         let pieces = self.info.geometry().pieces();
         let files = self.info.files().len();
         let store = &self.resources.store;
+        let choices = self.finish_move(store.choices(info_hash).await?).await?;
         let record = store.load(info_hash, pieces, files).await?;
-        let choices = store.choices(info_hash).await?;
-        let here = choices.is_some_and(|choices| choices.dest == self.torrent.dest);
+        let here = choices.filter(|choices| choices.dest == self.torrent.dest && !choices.unbegun);
         Ok(Known {
-            moved: !here && record.is_some(),
-            record: record.filter(|_| here),
-            catalogued: here,
+            moved: here.is_none() && record.is_some(),
+            record: record.filter(|_| here.is_some()),
+            catalogued: here.is_some(),
+            moving: here.and_then(|choices| choices.moving),
         })
+    }
+
+    /// R8: a move that was stopped is finished first.
+    async fn finish_move(&self, choices: Option<Choices>) -> Result<Option<Choices>, EngineError> {
+        match choices {
+            Some(choices) if choices.moving.is_some() => {
+                let info = &self.torrent.metainfo.info;
+                let dest = &self.torrent.dest;
+                let finished =
+                    moving::finish(self.resources, info, choices, dest, self.cancelled).await?;
+                Ok(Some(finished))
+            }
+            choices => Ok(choices),
+        }
     }
 
     /// Files that are ours may be brought to their length; others of another length are not ours to touch.
@@ -310,7 +328,7 @@ impl Preparation<'_> {
             store.clear_all(info_hash).await?;
         }
         // What the catalog says already is not written again; what is damaged in it is.
-        self.catalogue().await?;
+        self.catalogue(known.moving.clone()).await?;
         if finished
             && record.is_some_and(|record| record.finished && record.clean)
             && plan.recheck.is_empty()
@@ -358,11 +376,11 @@ impl Preparation<'_> {
         Ok(store.commit(info_hash, commit).await?)
     }
 
-    async fn catalogue(&self) -> Result<(), EngineError> {
+    async fn catalogue(&self, moving: Option<Moving>) -> Result<(), EngineError> {
         let choices = Choices {
-            dest: self.torrent.dest.clone(),
-            paused: false,
             seed_only: self.torrent.goal == Goal::Seed,
+            moving,
+            ..Choices::new(self.torrent.dest.clone())
         };
         let metainfo = self.torrent.metainfo.to_torrent();
         let store = &self.resources.store;

@@ -152,6 +152,22 @@ fn all_unchanged(layout: &Layout, then: &[FileIdentity], now: &[Option<FileIdent
     files.len() == then.len() && files.iter().zip(then).all(unchanged)
 }
 
+/// Which files are as we left them, by place in the torrent, when `found` is what they are now: what is durable of those is so still.
+pub(super) fn ours(
+    layout: &Layout,
+    record: &Record,
+    found: &[Option<FileIdentity>],
+) -> Result<Vec<bool>, Missing> {
+    let evidence = Evidence {
+        record: Some(record),
+        catalogued: true,
+        found,
+        hashed: None,
+    };
+    let beliefs = beliefs(layout, &evidence)?.into_iter();
+    Ok(beliefs.map(|belief| belief == Belief::Ours).collect())
+}
+
 fn beliefs(layout: &Layout, evidence: &Evidence<'_>) -> Result<Vec<Belief>, Missing> {
     let record = evidence.record;
     let clean = record.is_none_or(|record| record.clean);

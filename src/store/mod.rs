@@ -49,7 +49,7 @@ use open::Folder;
 use torrents::Shape;
 use worker::{Change, Covered, Job, Worker};
 
-pub use catalog::{Catalog, CatalogEntry, Choices, glance, glance_choices};
+pub use catalog::{Catalog, CatalogEntry, Choices, Moving, glance, glance_choices};
 pub use check::{Report, check};
 pub use error::StoreError;
 pub use nodes::{Identity, KnownNode, SavedNodes};
@@ -125,9 +125,9 @@ impl Store {
     /// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
     ///
     /// # Errors
-    /// If the store has ended.
+    /// [`StoreError::Newer`] if a newer seedbank chose it.
     pub async fn choices(&self, info_hash: InfoHash) -> Result<Option<Choices>, StoreError> {
-        self.ask(move |worker| Ok(catalog::choices(&worker.folder().path, &info_hash)))
+        self.ask(move |worker| catalog::choices(&worker.folder().path, &info_hash))
             .await
     }
 

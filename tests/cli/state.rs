@@ -147,3 +147,14 @@ fn a_damaged_metainfo_is_named_and_can_be_replaced_or_forgotten() {
     assert_eq!(list(&world), serde_json::json!([]));
     world.refused(&["state", "forget", &hash, "--state", "s"], 3, &hash);
 }
+
+#[test]
+fn what_is_not_known_is_not_moved_and_no_folder_is_made() {
+    let world = World::new();
+    world.refused(&["state", "move", HASH, "d", "--state", "s"], 3, HASH);
+    assert!(!world.path("s").exists() && !world.path("d").exists());
+    world.file("s/file", b"");
+    world.refused(&["state", "move", HASH, "d", "--state", "s"], 3, HASH);
+    assert_eq!(world.run(&["state", "move", HASH]).code, 28);
+    assert!(!world.path("d").exists());
+}

@@ -69,6 +69,13 @@ pub fn get(source: &Path, dest: &Path, state: &Path) -> Run {
     Run::new("get", &[source], dest, state)
 }
 
+/// `seedbank state ARGS… --state STATE`
+pub fn state(args: &[&OsStr], state: &Path) -> Command {
+    let mut command = command(state.parent().unwrap());
+    command.arg("state").args(args).arg("--state").arg(state);
+    command
+}
+
 /// `seedbank get SOURCE… --dest DEST --state STATE …`
 pub fn get_all(sources: &[&Path], dest: &Path, state: &Path) -> Run {
     Run::new("get", sources, dest, state)
@@ -131,6 +138,12 @@ impl Run {
             };
         }
         self.command = outer;
+        self
+    }
+
+    /// One more flag without a value.
+    pub fn switch(mut self, name: &str) -> Self {
+        self.command.arg(name);
         self
     }
 

@@ -6,4 +6,5 @@ mod hashing;
 mod locks;
 mod order;
 mod payload;
+mod relocate;
 mod rig;

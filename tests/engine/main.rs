@@ -5,5 +5,6 @@
 mod dht;
 mod lifecycle;
 mod metadata;
+mod moving;
 mod trouble;
 mod world;

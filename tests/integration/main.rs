@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adoption;
 mod bad_input;
 mod full_state;
 mod hostile;
@@ -19,6 +20,7 @@ mod liar;
 mod library;
 mod locks;
 mod memory;
+mod moving;
 mod restart;
 mod tracker;
 mod transfer;
