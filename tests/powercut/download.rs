@@ -166,6 +166,7 @@ impl<'a> Download<'a> {
         let torrents = &self.load.torrents;
         let places = (&*state, &*dest, &*scratch);
         let (found, damage) = promise::inspect(torrents, &mut self.promises, places);
+        self.row.bits += found.iter().map(|found| found.durable.len()).sum::<usize>();
         self.found = found;
         damage
     }
