@@ -129,16 +129,16 @@ impl<'a> Download<'a> {
     pub(crate) fn cut(&mut self, moment: Moment, random: &mut Random) -> bool {
         let rate = (moment != Moment::Finished).then(|| 12 << random.below(4));
         let mut client = self.start(rate);
-        moment.wait(&mut client, random);
+        let in_time = moment.wait(&mut client, random);
         let status = (!client.process.runs()).then(|| client.process.exit(wait::SOON).code());
-        let in_order = matches!(status, Some(Some(0 | 7)));
+        let in_order = in_time && matches!(status, Some(Some(0 | 7)));
         let failed = client.all("error");
         self.cut_power(&mut client, random);
         self.row.cuts += 1;
 
         let events = client.events();
         let mut damage = self.judge(&events);
-        if !failed.is_empty() || (status.is_some() && !in_order) {
+        if in_time && (!failed.is_empty() || (status.is_some() && !in_order)) {
             let broken = format!("ended with {status:?} before the cut: {failed:?}");
             damage.broken.push(broken);
         }
@@ -166,6 +166,7 @@ impl<'a> Download<'a> {
         let torrents = &self.load.torrents;
         let places = (&*state, &*dest, &*scratch);
         let (found, damage) = promise::inspect(torrents, &mut self.promises, places);
+        self.row.bits += found.iter().map(|found| found.durable.len()).sum::<usize>();
         self.found = found;
         damage
     }

@@ -1,6 +1,6 @@
 //! When the power goes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::payload::Random;
 use crate::common::seedbank::Seedbank;
@@ -28,6 +28,9 @@ pub(crate) enum Moment {
 /// Longer than any orderly stop takes.
 const STOP: Duration = Duration::from_secs(20);
 
+/// A stop that took less did all that it had to do: the client gives up on a disk that does not answer in 1.8 s.
+const IN_TIME: Duration = Duration::from_millis(1_500);
+
 /// How long to wait for something to be durable.
 const DURABLE: Duration = Duration::from_secs(8);
 
@@ -47,8 +50,10 @@ impl Moment {
         }
     }
 
-    /// Waits for it. A client that ends before has an early one.
-    pub(crate) fn wait(self, client: &mut Seedbank, random: &mut Random) {
+    /// Waits for it. A client that ends before has an early one. False if the client was told to stop and ran out of time: then it
+    /// says so, and what was under way is as after a kill.
+    pub(crate) fn wait(self, client: &mut Seedbank, random: &mut Random) -> bool {
+        let mut told = None;
         match self {
             Self::Early => pass(client, random.below(150)),
             Self::Anytime => pass(client, random.below(1_800)),
@@ -65,6 +70,7 @@ impl Moment {
                 pass(client, random.below(1_200));
                 if client.process.runs() {
                     client.process.interrupt();
+                    told = Some(Instant::now());
                 }
                 let left = match self {
                     Self::Stopping => random.below(60),
@@ -76,6 +82,7 @@ impl Moment {
                 wait::within(wait::TRANSFER, || (!client.process.runs()).then_some(()));
             }
         }
+        told.is_none_or(|told| told.elapsed() < IN_TIME)
     }
 }
 

@@ -11,6 +11,8 @@ use crate::promise::Damage;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) cuts: usize,
+    /// Bits of durable pieces that were held against their bytes, over all cuts.
+    pub(crate) bits: usize,
     pub(crate) damage: Damage,
     /// The most bytes that were hashed at a start after a cut.
     pub(crate) rehashed: u64,
@@ -21,6 +23,7 @@ pub(crate) struct Row {
 impl Row {
     fn add(&mut self, other: Self) {
         self.cuts += other.cuts;
+        self.bits += other.bits;
         self.damage.add(other.damage);
         self.rehashed = self.rehashed.max(other.rehashed);
         self.fetched_twice += other.fetched_twice;
@@ -32,8 +35,9 @@ impl fmt::Display for Row {
         let mib = |bytes: u64| bytes as f64 / MIB as f64;
         write!(
             f,
-            "{} | {} | {} | {:.1} MiB | {:.1} MiB |",
+            "{} | {} | {} | {} | {:.1} MiB | {:.1} MiB |",
             self.cuts,
+            self.bits,
             self.damage.false_bits,
             self.damage.lost_torrents,
             mib(self.rehashed),
@@ -84,8 +88,8 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = "cuts | false bits | lost torrents | most re-hashed | fetched twice a cut |";
-        let rule = "---:|---:|---:|---:|---:|";
+        let head = "cuts | bits checked | false bits | lost torrents | most re-hashed | fetched twice a cut |";
+        let rule = "---:|---:|---:|---:|---:|---:|";
         writeln!(
             f,
             "| filesystem | write path | data and state | {head}\n|---|---|---|{rule}"
