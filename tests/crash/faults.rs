@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use seedbank::engine::{Engine, EngineError, ErrorKind, Footing, Goal, Torrent};
 use tempfile::TempDir;
@@ -160,7 +161,7 @@ async fn settled(torrent: &Torrent) -> Result<Result<(), EngineError>, Broken> {
 }
 
 /// The torrent is told to go on at once.
-async fn retry(shares: &Shares, lot: &Lot) -> Result<(), Broken> {
+async fn retry(shares: &Shares, lot: &Lot, struck: &AtomicUsize) -> Result<(), Broken> {
     let pair = Pair::new(shares, lot);
     let engine = pair.engine().await;
     let spared = pair.add(&engine, pair.spared, "spared").await;
@@ -177,11 +178,12 @@ async fn retry(shares: &Shares, lot: &Lot) -> Result<(), Broken> {
             return Err(format!("what is {of} is complete with wrong bytes"));
         }
     }
+    count(&pair, struck);
     judge(lot, pair.medium.struck(), error.as_ref())
 }
 
 /// The power is cut right after the torrent stopped.
-async fn cut(shares: &Shares, lot: &Lot) -> Result<(), Broken> {
+async fn cut(shares: &Shares, lot: &Lot, struck: &AtomicUsize) -> Result<(), Broken> {
     let pair = Pair::new(shares, lot);
     let engine = pair.engine().await;
     let error = match pair.add(&engine, pair.struck, "struck").await {
@@ -190,6 +192,7 @@ async fn cut(shares: &Shares, lot: &Lot) -> Result<(), Broken> {
     };
     engine.shutdown().await;
     pair.crash_and_check().await?;
+    count(&pair, struck);
     judge(lot, pair.medium.struck(), error.as_ref())?;
     let engine = pair.engine().await;
     let torrent = pair.add(&engine, pair.struck, "struck").await;
@@ -204,6 +207,11 @@ async fn cut(shares: &Shares, lot: &Lot) -> Result<(), Broken> {
     } else {
         Err("complete with wrong bytes".into())
     }
+}
+
+fn count(pair: &Pair<'_>, struck: &AtomicUsize) {
+    let hit = pair.medium.struck().is_some();
+    struck.fetch_add(usize::from(hit), Ordering::Relaxed);
 }
 
 /// Whether the torrent stopped, and why, is what such a failure must lead to.
@@ -250,12 +258,16 @@ fn lots(test: &str) -> Vec<Lot> {
 
 #[test]
 fn a_call_that_fails_stops_its_torrent_alone_until_it_is_resumed() {
-    let broken = live_all(&lots("faults, resumed"), retry);
+    let (lots, struck) = (lots("faults, resumed"), AtomicUsize::new(0));
+    let broken = live_all(&lots, async |shares, lot| retry(shares, lot, &struck).await);
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(struck.into_inner() > lots.len() / 2, "faults miss");
 }
 
 #[test]
 fn a_call_that_fails_before_a_power_cut_leaves_nothing_false() {
-    let broken = live_all(&lots("faults, cut"), cut);
+    let (lots, struck) = (lots("faults, cut"), AtomicUsize::new(0));
+    let broken = live_all(&lots, async |shares, lot| cut(shares, lot, &struck).await);
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(struck.into_inner() > lots.len() / 2, "faults miss");
 }

@@ -172,7 +172,7 @@ impl<'a> Machine<'a> {
         self.ledger = medium.take_ledger();
         let mut told = Told::default();
         while let Ok(event) = events.try_recv() {
-            told.take_in(event);
+            told.take_in(&event);
         }
         if let (Some(life), Some((trusted, rechecked, missing))) =
             (self.lives.last_mut(), told.resumed)
@@ -276,8 +276,8 @@ impl<'a> Machine<'a> {
 }
 
 impl Told {
-    fn take_in(&mut self, event: Event) {
-        match event {
+    fn take_in(&mut self, event: &Event) {
+        match *event {
             Event::Resume {
                 trusted,
                 rechecked,
