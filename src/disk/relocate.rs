@@ -6,34 +6,23 @@
 //!
 //! Who calls remembers the intent before the first step, and the new place between the two.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsString;
-use std::fs::{File, Metadata};
+mod carry;
+mod survey;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-
-use super::copy::Copying;
-use super::create::{text_of_link, to_lock};
+use super::create::to_lock;
 use super::lock::{self, Hold};
-use super::place::{Place, identity};
+use super::place::Place;
 use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
 use crate::base::FileIdentity;
-
-/// The steps in which filesystems count time, in nanoseconds: a copy may have lost what is finer.
-const STEPS_NS: [i64; 6] = [
-    2_000_000_000,
-    1_000_000_000,
-    10_000_000,
-    1_000_000,
-    1_000,
-    100,
-];
+use carry::Carrying;
+use survey::{Survey, is_same, is_same_version, says};
 
 /// A move of a payload.
 #[derive(Clone, Debug)]
@@ -130,23 +119,6 @@ impl Disk {
     }
 }
 
-/// What there is to do about one entry of the layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Nothing,
-    /// It is there; so is its original if it is a copy.
-    Arrived,
-    Rename,
-    Copy,
-    Link,
-}
-
-/// What there is to do about all of them.
-struct Survey {
-    ways: Vec<Way>,
-    copy: u64,
-}
-
 /// The two folders of a move. The old one may be gone if nothing is left in it.
 struct Places {
     from: Option<Place>,
@@ -199,153 +171,6 @@ impl Relocation {
             same_folder: false,
             copy,
         })
-    }
-
-    fn survey(&self, places: &Places) -> Result<Survey, DiskError> {
-        let mut devices = BTreeMap::new();
-        let mut ways = vec![Way::Nothing; self.from.files().len()];
-        let mut copy = 0;
-        for (at, spec, path) in self.entries() {
-            ways[at] = match &spec.kind {
-                SpecKind::Pad => Way::Nothing,
-                SpecKind::Symlink { .. } => self.way_of_link(places, at, path)?,
-                SpecKind::Payload => self.way_of_file(places, at, path, &mut devices)?,
-            };
-            if ways[at] == Way::Copy
-                && let Some(from) = &places.from
-                && let Some(here) = from.look(path)?
-            {
-                copy += here.len().min(here.blocks().saturating_mul(512));
-            }
-        }
-        let free = places.to.free();
-        if copy > free {
-            let (path, need) = (self.to.root().to_owned(), copy);
-            return Err(DiskError::Full { path, need, free });
-        }
-        Ok(Survey { ways, copy })
-    }
-
-    fn way_of_file<'a>(
-        &'a self,
-        places: &Places,
-        at: usize,
-        path: &'a Path,
-        devices: &mut BTreeMap<&'a Path, u64>,
-    ) -> Result<Way, DiskError> {
-        let there = places.to.named(path)?;
-        let here = match &places.from {
-            Some(from) => from.look(path)?,
-            None => None,
-        };
-        match (here, there) {
-            (None, None) if self.from.files()[at].length == 0 => Ok(Way::Nothing),
-            (None, None) => Err(DiskError::NotFound {
-                path: self.from.files()[at].path.clone(),
-            }),
-            (None, Some(there)) if there.is_file() && self.may_be_ours(at, &there) => {
-                Ok(Way::Arrived)
-            }
-            (Some(here), Some(there)) if is_same(&here, &there) => Ok(Way::Arrived),
-            (Some(here), Some(there)) if self.begun && self.is_copy(at, &here, &there) => {
-                Ok(Way::Arrived)
-            }
-            (_, Some(_)) => Err(self.in_the_way(at)),
-            (Some(here), None) => {
-                let device = self.device_of_parent(&places.to, path, devices)?;
-                // A link that the user put in place of a file may not lead anywhere from the new place.
-                let from = places.from.as_ref();
-                let named = from.map(|from| from.named(path)).transpose()?.flatten();
-                let is_link = named.is_none_or(|named| !named.is_file());
-                let way = if here.dev() == device && !is_link {
-                    Way::Rename
-                } else {
-                    Way::Copy
-                };
-                Ok(way)
-            }
-        }
-    }
-
-    /// Whether a file that is only at the new place may be the one that the store knows: moved by an earlier run or by hand.
-    fn may_be_ours(&self, at: usize, there: &Metadata) -> bool {
-        let known = self.known.get(at).copied().flatten();
-        known.is_none_or(|known| known.is_same_file(&identity(there)))
-    }
-
-    /// Whether `there` is a finished copy of `here`, or the other way round: a copy gets its name only when it is whole.
-    fn is_copy(&self, at: usize, here: &Metadata, there: &Metadata) -> bool {
-        there.is_file() && (self.is_unchanged(at, there) || is_same_version(here, there))
-    }
-
-    fn is_unchanged(&self, at: usize, found: &Metadata) -> bool {
-        let known = self.known.get(at).copied().flatten();
-        known.is_some_and(|known| known.is_unchanged(&identity(found)))
-    }
-
-    fn in_the_way(&self, at: usize) -> DiskError {
-        DiskError::NotOurs {
-            path: self.to.files()[at].path.clone(),
-        }
-    }
-
-    /// The device that a file at `path` will be on; its folder need not exist yet.
-    fn device_of_parent<'a>(
-        &self,
-        to: &Place,
-        path: &'a Path,
-        devices: &mut BTreeMap<&'a Path, u64>,
-    ) -> Result<u64, DiskError> {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        if let Some(&device) = devices.get(parent) {
-            return Ok(device);
-        }
-        for above in path.ancestors().skip(1) {
-            let flags = OFlags::PATH | OFlags::DIRECTORY;
-            match to.open_below(above, flags, Mode::empty()) {
-                Ok(folder) => {
-                    let found = rustix::fs::fstat(&folder);
-                    let found = found.map_err(|error| {
-                        DiskError::io(&self.to.root().join(above), "look at", error)
-                    })?;
-                    devices.insert(parent, found.st_dev);
-                    return Ok(found.st_dev);
-                }
-                Err(Errno::NOENT) => {}
-                Err(Errno::NOTDIR) => {
-                    let path = self.to.root().join(above);
-                    return Err(DiskError::NotOurs { path });
-                }
-                Err(error) => return Err(DiskError::opening(&self.to.root().join(above), error)),
-            }
-        }
-        Err(DiskError::NotFound {
-            path: self.to.root().to_owned(),
-        })
-    }
-
-    /// What the link of the old place says, or has to say at the new one; `None` if there is no such link.
-    fn text_of_link(&self, from: Option<&Place>, at: usize, path: &Path) -> Option<PathBuf> {
-        let SpecKind::Symlink { target } = &self.from.files()[at].kind else {
-            return None;
-        };
-        let text = PathBuf::from(OsString::from_vec(from?.text_of_link(path)?));
-        Some(if text.is_relative() {
-            text
-        } else {
-            text_of_link(path, self.from.relative(target))
-        })
-    }
-
-    fn way_of_link(&self, places: &Places, at: usize, path: &Path) -> Result<Way, DiskError> {
-        let Some(text) = self.text_of_link(places.from.as_ref(), at, path) else {
-            return Ok(Way::Nothing);
-        };
-        match places.to.named(path)? {
-            None => Ok(Way::Link),
-            Some(_) if says(&places.to, path, &text) => Ok(Way::Arrived),
-            Some(_) => Err(self.in_the_way(at)),
-        }
     }
 
     /// Locks what is at the old place against everybody.
@@ -464,194 +289,9 @@ enum Fate {
     Changed,
 }
 
-/// Whether `path` is a link with this text.
-fn says(place: &Place, path: &Path, text: &Path) -> bool {
-    let found = place.text_of_link(path);
-    found.is_some_and(|found| found == text.as_os_str().as_bytes())
-}
-
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-/// Whether two files have the length and the time of the last change of one another, as far as filesystems keep that.
-fn is_same_version(one: &Metadata, other: &Metadata) -> bool {
-    let (one, other) = (identity(one), identity(other));
-    let (early, late) = (
-        one.mtime_ns.min(other.mtime_ns),
-        one.mtime_ns.max(other.mtime_ns),
-    );
-    let cut_off = |&step: &i64| early % step == 0 && late.saturating_sub(early) < step;
-    one.size == other.size && (early == late || STEPS_NS.iter().any(cut_off))
-}
-
 fn step(on_step: &OnStep, step: Step) -> Result<(), DiskError> {
     match on_step(step) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(DiskError::Interrupted),
-    }
-}
-
-/// Files on their way.
-struct Carrying<'a> {
-    relocation: &'a Relocation,
-    places: &'a Places,
-    on_step: &'a OnStep,
-    /// Folders of the old place that lost an entry.
-    left: BTreeSet<PathBuf>,
-    /// Folders of the new place that got one.
-    reached: BTreeSet<PathBuf>,
-}
-
-impl Carrying<'_> {
-    fn bring(&mut self, at: usize, path: &Path, way: Way) -> Result<Arrival, DiskError> {
-        // An earlier run may have been stopped before it could sync them.
-        if way != Way::Nothing {
-            self.note_folders(path);
-        }
-        match way {
-            Way::Nothing => Ok(Arrival::Nothing),
-            Way::Arrived => self.arrived(at, path),
-            Way::Link => self.make_link(at, path),
-            Way::Rename => self.rename(at, path),
-            Way::Copy => self.copy(at, path),
-        }
-    }
-
-    fn note_folders(&mut self, path: &Path) {
-        let above = || path.ancestors().skip(1).map(Path::to_owned);
-        self.reached.extend(above());
-        self.left.extend(above());
-    }
-
-    fn arrived(&self, at: usize, path: &Path) -> Result<Arrival, DiskError> {
-        let relocation = self.relocation;
-        let there = self.places.to.named(path)?;
-        let Some(there) = there.filter(Metadata::is_file) else {
-            return Ok(Arrival::Nothing);
-        };
-        let is = identity(&there);
-        let here = match &self.places.from {
-            Some(from) => from.look(path)?,
-            None => None,
-        };
-        Ok(match here {
-            Some(here) if !is_same(&here, &there) && !relocation.is_unchanged(at, &there) => {
-                Arrival::Copied {
-                    was: identity(&here),
-                    is,
-                }
-            }
-            _ => Arrival::Moved(is),
-        })
-    }
-
-    fn make_link(&self, at: usize, path: &Path) -> Result<Arrival, DiskError> {
-        let from = self.places.from.as_ref();
-        let Some(text) = self.relocation.text_of_link(from, at, path) else {
-            return Ok(Arrival::Nothing);
-        };
-        self.make_folders(path)?;
-        let spec = &self.relocation.to.files()[at];
-        let made = self.places.to.make_link(path, &text);
-        made.map_err(|error| DiskError::creating(&spec.path, error, 0, 0))?;
-        self.done()?;
-        Ok(Arrival::Nothing)
-    }
-
-    fn rename(&mut self, at: usize, path: &Path) -> Result<Arrival, DiskError> {
-        self.make_folders(path)?;
-        let (from, to) = (self.from(at)?, &self.places.to);
-        match from.rename(path, to, path) {
-            Ok(()) => {}
-            // Two mounts of one filesystem look like one until this.
-            Err(Errno::XDEV) => return self.copy(at, path),
-            Err(error) => return Err(self.cannot_create(at, error)),
-        }
-        self.done()?;
-        let there = to.look(path)?;
-        let there =
-            there.ok_or_else(|| DiskError::vanished(&self.relocation.to.files()[at].path))?;
-        Ok(Arrival::Moved(identity(&there)))
-    }
-
-    fn copy(&self, at: usize, path: &Path) -> Result<Arrival, DiskError> {
-        self.make_folders(path)?;
-        let to = &self.places.to;
-        let unfinished = path.with_file_name(self.relocation.unfinished());
-        // What an earlier run left.
-        to.remove_file(&unfinished);
-        let target = to.create_file(&unfinished);
-        let target = target.map_err(|error| self.cannot_create(at, error))?;
-        let copied = self.copy_to(at, path, &target).and_then(|was| {
-            to.rename(&unfinished, to, path)
-                .map_err(|error| self.cannot_create(at, error))?;
-            Ok(was)
-        });
-        match copied {
-            Ok(was) => {
-                self.done()?;
-                let path = &self.relocation.to.files()[at].path;
-                let is = target
-                    .metadata()
-                    .map_err(|error| DiskError::io(path, "look at", error))?;
-                let is = identity(&is);
-                Ok(Arrival::Copied { was, is })
-            }
-            Err(DiskError::Interrupted) => Err(DiskError::Interrupted),
-            Err(error) => {
-                to.remove_file(&unfinished);
-                Err(error)
-            }
-        }
-    }
-
-    fn copy_to(&self, at: usize, path: &Path, target: &File) -> Result<FileIdentity, DiskError> {
-        let source = self.from(at)?.open_file(path, false)?;
-        let copying = Copying {
-            source: &source,
-            from: &self.relocation.from.files()[at].path,
-            target,
-            to: &self.relocation.to.files()[at].path,
-        };
-        copying.run(&|bytes| step(self.on_step, Step::Copied(bytes)))
-    }
-
-    fn from(&self, at: usize) -> Result<&Place, DiskError> {
-        let from = self.places.from.as_ref();
-        from.ok_or_else(|| DiskError::NotFound {
-            path: self.relocation.from.files()[at].path.clone(),
-        })
-    }
-
-    fn cannot_create(&self, at: usize, error: impl Into<std::io::Error>) -> DiskError {
-        let path = &self.relocation.to.files()[at].path;
-        DiskError::creating(path, error, 0, self.places.to.free())
-    }
-
-    fn make_folders(&self, path: &Path) -> Result<(), DiskError> {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let made = self.places.to.make_folders(parent)?;
-        if made.is_empty() { Ok(()) } else { self.done() }
-    }
-
-    /// R8: the new names first, then that the old ones are gone.
-    fn sync_folders(&self) -> Result<(), DiskError> {
-        let to = &self.places.to;
-        for folder in self.reached.iter().rev() {
-            to.sync_folder(folder)?;
-        }
-        for folder in self.left.iter().rev() {
-            if let Some(from) = &self.places.from
-                && from.named(folder)?.is_some_and(|found| found.is_dir())
-            {
-                from.sync_folder(folder)?;
-            }
-        }
-        self.done()
-    }
-
-    fn done(&self) -> Result<(), DiskError> {
-        step(self.on_step, Step::Done)
     }
 }

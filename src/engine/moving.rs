@@ -106,10 +106,18 @@ pub(super) async fn finish(
             message,
         });
     };
-    warn(format!(
-        "a move of the payload was stopped before its end; going on with it, to {}",
-        wanted.display()
-    ));
+    match rest(&choices, wanted) {
+        Some(Rest::Go(route)) => warn(format!(
+            "a move was stopped before its end; going on with it, from {} to {}",
+            route.from.display(),
+            route.to.display()
+        )),
+        Some(Rest::Clear(route)) => warn(format!(
+            "a move was stopped before its end; removing what is left in {}",
+            route.from.display()
+        )),
+        None => {}
+    }
     let cancelled = Arc::clone(cancelled);
     let on_step = move |_: Step| {
         if cancelled.load(Ordering::Relaxed) {

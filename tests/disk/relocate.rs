@@ -14,6 +14,7 @@ use seedbank::disk::{
 use tempfile::TempDir;
 
 use crate::rig::{PIECE, block_on, noise};
+use crate::skip;
 
 const FILES: &[(&str, u64)] = &[
     ("t/a", 100_000),
@@ -41,7 +42,7 @@ fn elsewhere() -> Option<TempDir> {
     let device = |folder: &TempDir| folder.path().metadata().unwrap().dev();
     let there = there.filter(|there| device(there) != device(&here));
     if there.is_none() {
-        eprintln!("skipped: there is no second filesystem for temporary files");
+        skip::say("there is no second filesystem for temporary files");
     }
     there
 }

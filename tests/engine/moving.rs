@@ -17,6 +17,7 @@ use seedbank::engine::{EngineError, ErrorKind, Event, Goal, Moved, move_payload}
 use seedbank::store::{Choices, Commit, Moving, Note, Store};
 use tempfile::TempDir;
 
+use crate::skip;
 use crate::world::{PIECE, World};
 
 /// How a move that was stopped goes on.
@@ -59,7 +60,7 @@ fn elsewhere() -> Option<TempDir> {
     let there = tempfile::tempdir_in("/dev/shm").ok();
     let there = there.filter(|there| device(there) != device(&here));
     if there.is_none() {
-        eprintln!("skipped: there is no second filesystem for temporary files");
+        skip::say("there is no second filesystem for temporary files");
     }
     there
 }
@@ -474,7 +475,7 @@ impl Small {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
-        eprintln!("skipped: a small filesystem cannot be mounted (needs root)");
+        skip::say("mounting a small filesystem needs root");
         None
     }
 }
