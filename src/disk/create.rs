@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::file::OpenFile;
 use super::lock::{self, Hold};
-use super::place::{Place, identity};
+use super::place::{Place, free, identity};
 use super::{DiskError, FileSpec, Layout, Payload, SpecKind};
 use crate::base::{FileIdentity, limits};
 
@@ -338,8 +338,9 @@ impl Making<'_> {
     }
 
     fn give_length(&self, file: &File, spec: &FileSpec, now: u64) -> Result<(), DiskError> {
+        // Another disk may be mounted below the folder.
         let full =
-            |error: Errno| DiskError::creating(&spec.path, error, spec.length, self.place.free());
+            |error: std::io::Error| DiskError::creating(&spec.path, error, spec.length, free(file));
         if spec.length > 0 {
             match allocate(file, spec.length) {
                 Ok(()) => {}
@@ -348,12 +349,11 @@ impl Making<'_> {
                 Err(error) => {
                     // What was there gets its length back, to be found as it was.
                     let _ = file.set_len(now);
-                    return Err(full(error));
+                    return Err(full(error.into()));
                 }
             }
         }
-        file.set_len(spec.length)
-            .map_err(|error| DiskError::creating(&spec.path, error, spec.length, self.place.free()))
+        file.set_len(spec.length).map_err(full)
     }
 
     fn make_link(&mut self, spec: &FileSpec, target: &Path) -> Result<(), DiskError> {

@@ -39,6 +39,14 @@ pub enum DiskError {
         /// Bytes that are free.
         free: u64,
     },
+    /// What one may use of the disk is used up.
+    #[error("the quota on the disk of {} is used up: {need} bytes needed; make room, have it raised, or choose another folder", .path.display())]
+    Quota {
+        /// What was to be written.
+        path: PathBuf,
+        /// Bytes that it takes.
+        need: u64,
+    },
     /// Something else is there under the name of a payload file.
     #[error("{} exists and is not this torrent's: move it away, choose another --dest, or take it over with --overwrite", .path.display())]
     NotOurs {
@@ -157,7 +165,8 @@ impl DiskError {
     ) -> Self {
         let (path, source) = (path.to_owned(), source.into());
         match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => Self::Full { path, need, free },
+            Some(libc::ENOSPC) => Self::Full { path, need, free },
+            Some(libc::EDQUOT) => Self::Quota { path, need },
             Some(libc::EXDEV | libc::ELOOP) => Self::Outside { path },
             Some(libc::EEXIST | libc::ENOTDIR | libc::EISDIR) => Self::NotOurs { path },
             _ => {

@@ -252,6 +252,26 @@ impl Files {
         Ok(*hasher.finalize().as_bytes())
     }
 
+    pub(super) fn is_blank(&self, at: usize) -> Result<bool, DiskError> {
+        let length = self.layout.files()[at].length;
+        let file = self.file(at)?;
+        if file.is_hole(0, length) {
+            return Ok(true);
+        }
+        let mut buffer = vec![0; CHUNK];
+        let mut offset = 0;
+        while offset < length {
+            let len = (length - offset).min(CHUNK as u64);
+            let chunk = &mut buffer[..len as usize];
+            file.read_at(offset, chunk)?;
+            if chunk.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            offset += len;
+        }
+        Ok(true)
+    }
+
     pub(super) fn is_unwritten(&self, piece: PieceIndex) -> Result<bool, DiskError> {
         for span in self.layout.piece_spans(piece).filter(|span| !span.pad) {
             match self.file(span.file) {

@@ -68,7 +68,8 @@ impl Payload {
     /// Writes `data`, unchecked.
     ///
     /// # Errors
-    /// [`DiskError::ReadOnly`], [`DiskError::Full`], [`DiskError::Vanished`], [`DiskError::Poisoned`] or [`DiskError::Io`].
+    /// [`DiskError::ReadOnly`], [`DiskError::Full`], [`DiskError::Quota`], [`DiskError::Vanished`], [`DiskError::Poisoned`] or
+    /// [`DiskError::Io`].
     ///
     /// # Panics
     /// If `data` is not as long as `range`.
@@ -128,7 +129,7 @@ impl Payload {
     /// layout.
     ///
     /// # Errors
-    /// [`DiskError::Io`] if a sync failed: then nothing written to that file since its last good sync can be trusted, and every later
+    /// [`DiskError::Io`], [`DiskError::Full`] or [`DiskError::Quota`] if a sync failed: then nothing written to that file since its last good sync can be trusted, and every later
     /// sync of it fails with [`DiskError::Poisoned`] until the payload is opened anew (R6). [`DiskError::Vanished`] if the
     /// file is no longer the one that was opened.
     pub async fn sync(
@@ -224,17 +225,13 @@ impl Payload {
         self.disk.run_slow(move || files.digest()).await
     }
 
-    /// Whether nothing was ever written to file number `at`, as far as the filesystem tells: false where it cannot.
+    /// Whether nothing but zeros is in file number `at`; reads no further than the first byte that is none.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// As [`Payload::read`].
     pub async fn is_blank(&self, at: usize) -> Result<bool, DiskError> {
         let files = Arc::clone(&self.files);
-        let job = move || {
-            let length = files.layout.files()[at].length;
-            Ok(files.file(at)?.is_hole(0, length))
-        };
-        self.disk.run_slow(job).await
+        self.disk.run_slow(move || files.is_blank(at)).await
     }
 
     /// The payload is complete: no more writes, and others may read it. Call it after the last sync.

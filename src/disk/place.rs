@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -263,10 +263,15 @@ impl Place {
 
     /// Bytes that are free to us.
     pub(super) fn free(&self) -> u64 {
-        rustix::fs::fstatvfs(&self.folder).map_or(u64::MAX, |found| {
-            found.f_bavail.saturating_mul(found.f_frsize)
-        })
+        free(&self.folder)
     }
+}
+
+/// Bytes that are free to us on the disk of an open file or folder; as many as one likes if that cannot be told.
+pub(super) fn free(at: impl AsFd) -> u64 {
+    rustix::fs::fstatvfs(at).map_or(u64::MAX, |found| {
+        found.f_bavail.saturating_mul(found.f_frsize)
+    })
 }
 
 /// The identity in a file's metadata.

@@ -112,6 +112,21 @@ impl Run {
         self
     }
 
+    /// Run by another program, which gets it as its last arguments.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(self.command.get_program());
+        command.args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Seedbank {
         self.command.args(["--tcp-listen", &self.listen]);
