@@ -30,7 +30,7 @@ pub enum DiskError {
         source: Arc<io::Error>,
     },
     /// There is not enough room.
-    #[error("the disk of {} is full: {need} bytes needed, {free} free; make room or choose another folder", .path.display())]
+    #[error("the disk of {} is full: {need} bytes needed, {}; make room or choose another folder", .path.display(), room(*.need, *.free))]
     Full {
         /// What was to be written.
         path: PathBuf,
@@ -118,6 +118,14 @@ pub enum DiskError {
     /// The worker that should have answered panicked or was shut down.
     #[error("the disk worker stopped: this is a fault in seedbank; resume the torrent")]
     Stopped,
+}
+
+fn room(need: u64, free: u64) -> String {
+    if free < need {
+        return format!("{free} free");
+    }
+    // Out of inodes, or what the disk itself lies on is full.
+    format!("and though {free} are free the system refuses")
 }
 
 fn owner(pid: Option<u32>) -> String {

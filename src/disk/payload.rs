@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::create::{Opened, Ready};
 use super::files::Files;
 use super::hash::{block_digests, sha1};
-use super::place::identity;
-use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
+use super::{Disk, DiskError, Layout};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
 
 /// The files of one torrent, open. Clones share them; they are closed and unlocked when the last clone is gone, but only
@@ -166,18 +165,14 @@ impl Payload {
     /// What each file of the layout is now; `None` for those that are not there, pads and links.
     ///
     /// # Errors
-    /// If that cannot be told.
+    /// [`DiskError::Vanished`] if one that we opened, or made, was deleted, replaced or brought to another length; or if it cannot be told.
     pub async fn identities(&self) -> Result<Vec<Option<FileIdentity>>, DiskError> {
         let files = Arc::clone(&self.files);
-        let look = move |file: &FileSpec| match file.kind {
-            SpecKind::Payload => {
-                let found = files.place.look(files.layout.relative(&file.path))?;
-                Ok(found.map(|found| identity(&found)))
-            }
-            SpecKind::Pad | SpecKind::Symlink { .. } => Ok(None),
+        let job = move || {
+            (0..files.layout.files().len())
+                .map(|at| files.named(at))
+                .collect()
         };
-        let layout = Arc::clone(&self.files.layout);
-        let job = move || layout.files().iter().map(look).collect();
         self.disk.run_slow(job).await
     }
 

@@ -88,7 +88,8 @@ fn a_disk_in_a_file_that_cannot_grow() {
         let durable = bench.half_way(&getter, 1);
         let ballast = bench.world.path("image/ballast");
         fill_up(&ballast);
-        bench.stops(&getter, "cannot sync");
+        // Some kernels call it a failure, some a want of room.
+        bench.stops(&getter, "dest/shaky/");
         bench.others_go_on(&getter);
         fs::remove_file(&ballast).unwrap();
         bench.goes_on(&mut getter, durable);
