@@ -184,6 +184,11 @@ impl OpenFile {
         self.poisoned.store(true, Ordering::Release);
     }
 
+    /// Bytes that there are of it.
+    pub(super) fn len(&self) -> Result<u64, DiskError> {
+        Ok(self.metadata()?.len())
+    }
+
     fn metadata(&self) -> Result<std::fs::Metadata, DiskError> {
         let found = self.file.metadata();
         found.map_err(|error| DiskError::io(&self.path, "look at", error))
