@@ -17,6 +17,9 @@ use crate::common::{World, namespace, wait};
 /// Bytes of the two files of the torrent that meets trouble.
 pub(crate) const SHAKY: [u64; 2] = [5 * MIB, 3 * MIB];
 
+/// Slow enough to be met half way on a busy machine.
+pub(crate) const SLOW: &str = "6MiB";
+
 /// Bytes of a piece.
 const PIECE: u32 = 128 * 1024;
 
@@ -67,10 +70,10 @@ impl Bench {
         self.place().join(name)
     }
 
-    /// A `get` of both that stays, slow enough to be met half way.
+    /// A slow `get` of both that stays.
     pub(crate) fn get(&self) -> Run {
         self.get_these(&[&self.shaky, &self.sound])
-            .flag("--max-down", "8MiB")
+            .flag("--max-down", SLOW)
             .flag("--keep", "forever")
     }
 

@@ -1,8 +1,11 @@
 //! Disks that fill up.
 
 use std::fs;
+use std::path::Path;
 
-use crate::bench::{Bench, Disk, fill_up, run, together};
+use rustix::fs::FallocateFlags;
+
+use crate::bench::{Bench, Disk, fill_up, open, run, together};
 use crate::common::payload::MIB;
 use crate::common::{namespace, wait};
 
@@ -18,7 +21,7 @@ fn filled_by_another(io: &str) {
         let mut getter = bench.get().flag("--io", io).spawn();
         let durable = bench.half_way(&getter, 1);
         let ballast = bench.place().join("ballast");
-        fill_up(&ballast);
+        getter.process.halted(|| fill_up(&ballast));
         bench.stops(&getter, "is full");
         bench.others_go_on(&getter);
         fs::remove_file(&ballast).unwrap();
@@ -47,29 +50,29 @@ fn a_hole_under_the_mapping_of_a_full_disk() {
     Bench::new().with_disk(&disk, |bench| {
         let mut getter = bench.get().flag("--io", "mmap").spawn();
         let durable = bench.half_way(&getter, 1);
-        let hole = 64 * 1024;
-        for name in ["a", "b"] {
-            let file = bench.file(name);
-            let length = fs::metadata(&file).unwrap().len();
-            // Only what was not written yet: everything that is a hole still says so to nobody.
-            for at in (0..length).step_by(hole) {
-                let bytes = fs::read(&file).unwrap();
-                let end = (at as usize + hole).min(bytes.len());
-                if bytes[at as usize..end].iter().all(|&byte| byte == 0) {
-                    run(&format!(
-                        "fallocate -p -o {at} -l {hole} {}",
-                        file.display()
-                    ));
-                }
-            }
-        }
         let ballast = bench.place().join("ballast");
-        fill_up(&ballast);
+        getter.process.halted(|| {
+            ["a", "b"].map(|name| punch_holes(&bench.file(name)));
+            fill_up(&ballast);
+        });
         bench.stops(&getter, "is full");
         bench.others_go_on(&getter);
         fs::remove_file(&ballast).unwrap();
         bench.goes_on(&mut getter, durable);
     });
+}
+
+/// Takes its blocks from whatever of a file was not written yet.
+fn punch_holes(path: &Path) {
+    const HOLE: usize = 64 * 1024;
+    let (file, bytes) = (open(path), fs::read(path).unwrap());
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    for (at, bytes) in bytes.chunks(HOLE).enumerate() {
+        if bytes.iter().all(|&byte| byte == 0) {
+            let (from, len) = ((at * HOLE) as u64, bytes.len() as u64);
+            rustix::fs::fallocate(&file, punch, from, len).unwrap();
+        }
+    }
 }
 
 /// The filesystem has room, and what it lies on has not: only write-back finds out.
@@ -87,7 +90,7 @@ fn a_disk_in_a_file_that_cannot_grow() {
         let mut getter = bench.get().spawn();
         let durable = bench.half_way(&getter, 1);
         let ballast = bench.world.path("image/ballast");
-        fill_up(&ballast);
+        getter.process.halted(|| fill_up(&ballast));
         // Some kernels call it a failure, some a want of room.
         bench.stops(&getter, "dest/shaky/");
         bench.others_go_on(&getter);
