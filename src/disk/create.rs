@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::file::{OpenFile, is_blank};
 use super::lock::{self, Hold};
-use super::place::{Place, identity};
+use super::place::{Place, free, identity};
 use super::{DiskError, FileSpec, Layout, Medium, Payload, SpecKind};
 use crate::base::{FileIdentity, limits};
 
@@ -354,7 +354,8 @@ impl Making<'_> {
     }
 
     fn give_length(&self, file: &File, spec: &FileSpec, now: u64) -> Result<(), DiskError> {
-        let full = |error| DiskError::creating(&spec.path, error, spec.length, self.place.free());
+        // Another disk may be mounted below the folder.
+        let full = |error| DiskError::creating(&spec.path, error, spec.length, free(file));
         if spec.length > 0
             && let Err(error) = allocate(self.medium(), file, spec.length)
             // Without fallocate the length at least is final; running out of space then shows as a failed write.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::DiskError;
 use super::map::{Map, Refused, start_write_back};
 use super::medium::{self, Medium};
-use super::place::identity;
+use super::place::{free, identity};
 use crate::base::{FileIdentity, limits};
 
 /// An open file of a payload.
@@ -27,8 +27,10 @@ pub(super) struct OpenFile {
     map: RwLock<Option<Map>>,
     /// Set before and again after bytes are written, cleared before a sync: so a sync in the midst of a write leaves it set.
     dirty: AtomicBool,
-    /// Bytes written since write-back was last started.
+    /// Bytes written so far.
     written: AtomicU64,
+    /// How many of them were written before the last sync.
+    synced: AtomicU64,
     /// Shared by all that open this file for one payload, and set for good by a sync that fails.
     poisoned: Arc<AtomicBool>,
 }
@@ -56,6 +58,7 @@ impl OpenFile {
             map: RwLock::new(map),
             dirty: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
             poisoned,
         }
     }
@@ -110,7 +113,7 @@ impl OpenFile {
                 Err(Refused::Unsupported) => {}
                 Err(Refused::Poisoned) => {
                     self.poison();
-                    return Err(DiskError::vanished(&self.path));
+                    return Err(self.lost_page());
                 }
                 Err(Refused::Pages(error)) => {
                     // The kernel says no more than "bad address". pwrite is told the true reason, or succeeds.
@@ -119,17 +122,28 @@ impl OpenFile {
             }
         }
         // pwrite would grow a file that was cut short, with zeros in between, and nobody would know.
-        if self.metadata()?.len() != self.length {
-            return Err(DiskError::vanished(&self.path));
-        }
+        self.identity()?;
         let written = medium::write_all(&*self.medium, &self.file, offset, data);
-        written.map_err(|error| match error.raw_os_error() {
+        written.map_err(|error| self.refused("write", data.len() as u64, error))
+    }
+
+    /// What it means that the system refused to `op` so many bytes.
+    fn refused(&self, op: &'static str, bytes: u64, error: io::Error) -> DiskError {
+        match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => {
-                let need = data.len() as u64;
-                DiskError::creating(&self.path, error, need, self.free())
+                DiskError::creating(&self.path, error, bytes, free(&self.file))
             }
-            _ => DiskError::io(&self.path, "write", error),
-        })
+            _ => DiskError::io(&self.path, op, error),
+        }
+    }
+
+    /// What it means that a page of the mapping could not be had.
+    fn lost_page(&self) -> DiskError {
+        let error = io::Error::from_raw_os_error(libc::EIO);
+        match self.identity() {
+            Ok(_) => DiskError::io(&self.path, "write", error),
+            Err(vanished) => vanished,
+        }
     }
 
     /// Puts every byte written so far on the medium (R3). After one failure it fails for good (R6).
@@ -145,16 +159,19 @@ impl OpenFile {
     fn sync_by(&self, barrier: impl FnOnce() -> io::Result<()>) -> Result<(), DiskError> {
         self.check_poison()?;
         self.dirty.store(false, Ordering::Release);
+        let written = self.written.load(Ordering::Relaxed);
+        let before = self.synced.swap(written, Ordering::Relaxed);
         let result = self.sync_pages().and_then(|()| barrier());
         if let Err(error) = result {
             self.poison();
             self.dirty.store(true, Ordering::Release);
-            return Err(DiskError::io(&self.path, "sync", error));
+            // On a filesystem that cannot reserve, a full disk may show only now.
+            return Err(self.refused("sync", written.saturating_sub(before), error));
         }
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         if map.as_ref().is_some_and(Map::is_poisoned) {
             self.poison();
-            return Err(DiskError::vanished(&self.path));
+            return Err(self.lost_page());
         }
         Ok(())
     }
@@ -219,11 +236,6 @@ impl OpenFile {
             self.unmap();
             self.medium.drop_cache(&self.file);
         }
-    }
-
-    fn free(&self) -> u64 {
-        rustix::fs::fstatvfs(&self.file)
-            .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 

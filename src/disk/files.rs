@@ -11,7 +11,7 @@ use super::handles::Handles;
 use super::hash::PieceHasher;
 use super::lock::{self, Hold};
 use super::place::{Place, identity};
-use super::{DiskError, Layout};
+use super::{DiskError, Layout, SpecKind};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
 
 /// Bytes read and hashed at once: a multiple of the block, small enough to be hashed out of the processor's cache.
@@ -60,19 +60,27 @@ impl Files {
             poisoned,
             states,
         } = ready;
-        let inodes = states.iter().map(|state| match state {
+        let made = |at| {
+            let file: &Arc<OpenFile> = locked.get(&at)?;
+            let found = identity(&file.file().metadata().ok()?);
+            Some((found.device, found.inode))
+        };
+        let inodes = states.iter().enumerate().map(|(at, state)| match state {
             FileState::Existing(found) | FileState::WrongLength(found) => {
                 OnceLock::from((found.device, found.inode))
             }
-            FileState::Virtual | FileState::Missing => OnceLock::new(),
+            FileState::Virtual | FileState::Missing => {
+                made(at).map_or_else(OnceLock::new, OnceLock::from)
+            }
         });
+        let inodes = inodes.collect();
         Self {
             id,
             handles,
             place,
             locked,
             poisoned,
-            inodes: inodes.collect(),
+            inodes,
             judged: layout.files().iter().map(|_| OnceLock::new()).collect(),
             stale_times: layout
                 .files()
@@ -339,6 +347,23 @@ impl Files {
             return Err(DiskError::vanished(self.layout.root()));
         }
         Ok(found)
+    }
+
+    /// What lies there now under the name of file number `at`; `None` for nothing, pads and links.
+    pub(super) fn named(&self, at: usize) -> Result<Option<FileIdentity>, DiskError> {
+        let spec = &self.layout.files()[at];
+        if spec.kind != SpecKind::Payload {
+            return Ok(None);
+        }
+        let named = self.place.look(self.layout.relative(&spec.path))?;
+        let named = named.map(|named| identity(&named));
+        let is_it = |inode: &(u64, u64)| {
+            named.is_some_and(|now| (now.device, now.inode) == *inode && now.size == spec.length)
+        };
+        match self.inodes[at].get() {
+            Some(inode) if !is_it(inode) => Err(DiskError::vanished(&spec.path)),
+            _ => Ok(named),
+        }
     }
 
     pub(super) fn open_files(&self) -> Vec<Arc<OpenFile>> {

@@ -7,8 +7,7 @@ use super::create::{Opened, Ready};
 use super::file::is_blank;
 use super::files::Files;
 use super::hash::{block_digests, sha1};
-use super::place::identity;
-use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
+use super::{Disk, DiskError, Layout};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
 
 /// The files of one torrent, open. Clones share them; they are closed and unlocked when the last clone is gone, but only
@@ -69,7 +68,8 @@ impl Payload {
     /// Writes `data`, unchecked.
     ///
     /// # Errors
-    /// [`DiskError::ReadOnly`], [`DiskError::Full`], [`DiskError::Vanished`], [`DiskError::Poisoned`] or [`DiskError::Io`].
+    /// [`DiskError::ReadOnly`], [`DiskError::Full`], [`DiskError::Quota`], [`DiskError::Vanished`], [`DiskError::Poisoned`] or
+    /// [`DiskError::Io`].
     ///
     /// # Panics
     /// If `data` is not as long as `range`.
@@ -129,7 +129,7 @@ impl Payload {
     /// layout.
     ///
     /// # Errors
-    /// [`DiskError::Io`] if a sync failed: then nothing written to that file since its last good sync can be trusted, and every later
+    /// [`DiskError::Io`], [`DiskError::Full`] or [`DiskError::Quota`] if a sync failed: then nothing written to that file since its last good sync can be trusted, and every later
     /// sync of it fails with [`DiskError::Poisoned`] until the payload is opened anew (R6). [`DiskError::Vanished`] if the
     /// file is no longer the one that was opened.
     pub async fn sync(
@@ -201,18 +201,14 @@ impl Payload {
     /// What each file of the layout is now; `None` for those that are not there, pads and links.
     ///
     /// # Errors
-    /// If that cannot be told.
+    /// [`DiskError::Vanished`] if one that we opened, or made, was deleted, replaced or brought to another length; or if it cannot be told.
     pub async fn identities(&self) -> Result<Vec<Option<FileIdentity>>, DiskError> {
         let files = Arc::clone(&self.files);
-        let look = move |file: &FileSpec| match file.kind {
-            SpecKind::Payload => {
-                let found = files.place.look(files.layout.relative(&file.path))?;
-                Ok(found.map(|found| identity(&found)))
-            }
-            SpecKind::Pad | SpecKind::Symlink { .. } => Ok(None),
+        let job = move || {
+            (0..files.layout.files().len())
+                .map(|at| files.named(at))
+                .collect()
         };
-        let layout = Arc::clone(&self.files.layout);
-        let job = move || layout.files().iter().map(look).collect();
         self.disk.run_slow(job).await
     }
 
@@ -263,7 +259,7 @@ impl Payload {
     /// Whether file number `at` holds nothing but zeros.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// As [`Payload::read`].
     pub async fn is_blank(&self, at: usize) -> Result<bool, DiskError> {
         let files = Arc::clone(&self.files);
         let job = move || {

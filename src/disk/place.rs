@@ -344,10 +344,15 @@ impl Place {
 
     /// Bytes that are free to us.
     pub(super) fn free(&self) -> u64 {
-        rustix::fs::fstatvfs(&self.folder).map_or(u64::MAX, |found| {
-            found.f_bavail.saturating_mul(found.f_frsize)
-        })
+        free(&self.folder)
     }
+}
+
+/// Bytes that are free to us on the disk of an open file or folder; as many as one likes if that cannot be told.
+pub(super) fn free(at: impl AsFd) -> u64 {
+    rustix::fs::fstatvfs(at).map_or(u64::MAX, |found| {
+        found.f_bavail.saturating_mul(found.f_frsize)
+    })
 }
 
 /// The identity in a file's metadata.

@@ -189,6 +189,7 @@ impl EngineError {
                 | DiskError::CannotOpen { .. }
                 | DiskError::CannotCreate { .. }
                 | DiskError::Full { .. }
+                | DiskError::Quota { .. }
                 | DiskError::InUse { .. }
                 | DiskError::ReadOnly { .. }
                 | DiskError::Vanished { .. }
@@ -254,7 +255,7 @@ fn disk_kind(error: &DiskError) -> ErrorKind {
         DiskError::CannotCreate { .. }
         | DiskError::NotAFolder { .. }
         | DiskError::Layout { .. } => ErrorKind::CannotCreate,
-        DiskError::Full { .. } => ErrorKind::DiskFull,
+        DiskError::Full { .. } | DiskError::Quota { .. } => ErrorKind::DiskFull,
         DiskError::NotOurs { .. } => ErrorKind::FileExists,
         DiskError::InUse { .. } => ErrorKind::InUse,
         DiskError::ReadOnly { .. }

@@ -191,25 +191,9 @@ impl Preparation<'_> {
         Access::Write {
             overwrite: self.torrent.overwrite,
             ours: (0..found.len())
-                .map(|file| self.is_ours(found, record, file))
+                .map(|file| is_ours(found, record, file))
                 .collect(),
         }
-    }
-
-    /// Whether what lies there under a file's name is what the store knows. Of a payload that was there to be shared, which we did not
-    /// make, a file that took its place is somebody else's.
-    fn is_ours(
-        &self,
-        found: &[Option<FileIdentity>],
-        record: Option<&Record>,
-        file: usize,
-    ) -> bool {
-        let known = record.and_then(|record| record.identities.get(file).copied().flatten());
-        let Some(known) = known else {
-            return false;
-        };
-        let shared = self.torrent.goal == Goal::Seed;
-        !shared || found[file].is_none_or(|now| now.inode == known.inode)
     }
 
     async fn open(&self, access: Access) -> Result<Payload, EngineError> {
@@ -282,7 +266,7 @@ impl Preparation<'_> {
     }
 
     /// A file of the right length that nobody vouches for and in which nothing is right belongs to someone else, unless it is
-    /// nothing but a hole, which is what is left when a download is cut short right after its files were made.
+    /// nothing but zeros, which is what is left when a download is cut short right after its files were made, and of a copy of it.
     async fn refuse_strangers(
         &self,
         plan: &Plan,
@@ -295,7 +279,7 @@ impl Preparation<'_> {
             return Ok(());
         }
         let geometry = self.info.geometry();
-        let is_strange = |file: &&usize| !self.is_ours(found, record, **file);
+        let is_strange = |file: &&usize| !is_ours(found, record, **file);
         for &file in plan.unknown.iter().filter(is_strange) {
             let mut pieces = self
                 .layout
@@ -420,6 +404,12 @@ impl Preparation<'_> {
             total,
         }
     }
+}
+
+/// Whether what lies there under a file's name is the one that the store knows: a file that took its place is somebody else's.
+fn is_ours(found: &[Option<FileIdentity>], record: Option<&Record>, file: usize) -> bool {
+    let known = record.and_then(|record| record.identities.get(file).copied().flatten());
+    known.is_some_and(|known| found[file].is_none_or(|now| now.inode == known.inode))
 }
 
 /// The first file with bytes in it that is not any more what it was.

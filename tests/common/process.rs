@@ -103,6 +103,14 @@ impl Process {
         });
     }
 
+    /// Has it do nothing while `meanwhile` is done.
+    pub fn halted<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        let done = meanwhile();
+        self.signal(Signal::CONT);
+        done
+    }
+
     /// Sends SIGKILL and waits until it is gone. What it printed until then stays readable.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

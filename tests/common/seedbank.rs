@@ -125,11 +125,11 @@ impl Run {
         self
     }
 
-    /// Runs it under the program `tracer` with these arguments, which must make it a child of ours all the same.
-    pub fn under(mut self, tracer: &Path, args: &[String]) -> Self {
+    /// Runs it under another program: `wrapper` with its arguments, which must make it a child of ours all the same.
+    pub fn under(mut self, wrapper: &[impl AsRef<OsStr>]) -> Self {
         let inner = self.command;
-        let mut outer = Command::new(tracer);
-        outer.args(args);
+        let mut outer = Command::new(&wrapper[0]);
+        outer.args(&wrapper[1..]);
         outer.arg(inner.get_program()).args(inner.get_args());
         for (name, value) in inner.get_envs() {
             match value {

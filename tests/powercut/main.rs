@@ -113,7 +113,7 @@ fn nothing_durable_is_lost_to_a_power_cut() {
             let mut random = Random::new(random.next());
             let (load, home, table) = (&load, &home, &table);
             scope.spawn(move || {
-                namespace::with_mounts(|| {
+                namespace::with_mounts(&[], || {
                     let rows = campaign(kind, cuts_of(kind), load, home, &mut random);
                     table.lock().unwrap().merge(rows);
                 });
@@ -140,7 +140,7 @@ fn a_client_that_does_not_sync_is_found_out() {
             let mut random = Random::new(random.next());
             let (load, home, mutants) = (&load, &home, &mutants);
             scope.spawn(move || {
-                namespace::with_mounts(|| {
+                namespace::with_mounts(&[], || {
                     for mutant in mutants {
                         find_out(mutant, kind, load, home, &mut random);
                     }

@@ -47,17 +47,16 @@ impl Mutant {
     /// with it.
     pub(crate) fn applied_to(&self, run: Run, dest: &Path) -> Run {
         let calls = self.calls;
-        let mut args = ["-D", "-f", "--seccomp-bpf", "-o", "/dev/null"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut wrapper = vec![self.tracer.to_str().unwrap().to_owned()];
+        wrapper.extend(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null"].map(str::to_owned));
         // What is not traced is not tampered with either.
-        args.extend(["-e".to_owned(), format!("trace={calls}")]);
-        args.extend(["-e".to_owned(), format!("inject={calls}:retval=0")]);
+        wrapper.extend(["-e".to_owned(), format!("trace={calls}")]);
+        wrapper.extend(["-e".to_owned(), format!("inject={calls}:retval=0")]);
         if let Some(name) = self.only {
             let above = dest.parent().unwrap().canonicalize().unwrap();
             let path = above.join(dest.file_name().unwrap()).join(name);
-            args.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
+            wrapper.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
         }
-        run.under(&self.tracer, &args)
+        run.under(&wrapper)
     }
 }

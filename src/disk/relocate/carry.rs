@@ -145,7 +145,7 @@ impl Carrying<'_> {
         })
     }
 
-    fn cannot_create(&self, at: usize, error: Errno) -> DiskError {
+    fn cannot_create(&self, at: usize, error: impl Into<std::io::Error>) -> DiskError {
         let path = &self.relocation.to.files()[at].path;
         DiskError::creating(path, error, 0, self.places.to.free())
     }
