@@ -36,6 +36,14 @@ Exit status:
   2 timed out        13 file exists and is     17 I/O error
   3 not found           not this torrent's";
 
+const VERIFYING: &str = "\
+A piece is good, bad, or missing: its file is absent or too short, or the piece lies in a hole
+that nobody ever wrote to, as in a download whose files were made in full and not filled yet.
+-v names good files too. Stopped or killed, the same command goes on where it was; files that
+were written to since are hashed again. What other programs have in the page cache stays there.
+
+Exit status: 0 all good, 7 stopped, 32 something is not.";
+
 /// A BitTorrent client that remembers: what it calls durable survives a power cut and is never hashed or fetched again.
 #[derive(Debug, Parser)]
 #[command(name = "seedbank", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -84,6 +92,7 @@ pub(crate) enum Command {
     /// Print the magnet link of a .bit or .torrent
     Magnet(MagnetArgs),
     /// Hash files on disk against their metainfo; changes nothing
+    #[command(after_help = VERIFYING)]
     Verify(VerifyArgs),
     /// Look after the state folder
     State(StateArgs),
@@ -322,6 +331,9 @@ pub(crate) struct VerifyArgs {
     /// Folder that holds the payload, as for get and seed
     #[arg(long, env = "SEEDBANK_DEST", value_name = "DIR")]
     pub(crate) dest: Option<PathBuf>,
+    /// Only this file or folder of the torrent, named as show does; may be repeated
+    #[arg(long, env = "SEEDBANK_ONLY", value_name = "NAME")]
+    pub(crate) only: Vec<String>,
     /// One JSON document
     #[arg(long, env = "SEEDBANK_JSON", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) json: bool,

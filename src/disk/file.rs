@@ -78,7 +78,8 @@ impl OpenFile {
     /// # Errors
     /// [`DiskError::Vanished`] if the file ends before that.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        read_exact(&self.file, &self.path, offset, buffer)
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(|error| DiskError::reading(&self.path, error))
     }
 
     /// Writes all of `data` at `offset`, within the file's length.
@@ -186,15 +187,7 @@ impl OpenFile {
 
     /// Whether `len` bytes from `offset` on were never written. False if that cannot be told.
     pub(super) fn is_hole(&self, offset: u64, len: u64) -> bool {
-        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
-            Ok(data) => data >= offset + len,
-            // No data up to the end of the file: a hole, if the file reaches that far.
-            Err(rustix::io::Errno::NXIO) => {
-                let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
-                self.file.metadata().is_ok_and(reaches)
-            }
-            Err(_) => false,
-        }
+        is_hole(&self.file, offset, len)
     }
 
     /// After a failed sync the kernel calls pages clean that never reached the disk. They are dropped, so that whoever checks
@@ -218,18 +211,17 @@ impl Drop for OpenFile {
     }
 }
 
-/// Reads exactly `buffer` at `offset` of `file`, which lies at `path`.
-pub(super) fn read_exact(
-    file: &File,
-    path: &Path,
-    offset: u64,
-    buffer: &mut [u8],
-) -> Result<(), DiskError> {
-    file.read_exact_at(buffer, offset)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => DiskError::vanished(path),
-            _ => DiskError::io(path, "read", error),
-        })
+/// Whether `len` bytes from `offset` on were never written to `file`. False if that cannot be told.
+pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data >= offset + len,
+        // No data up to the end of the file: a hole, if the file reaches that far.
+        Err(rustix::io::Errno::NXIO) => {
+            let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
+            file.metadata().is_ok_and(reaches)
+        }
+        Err(_) => false,
+    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use super::create::{Opened, Ready};
 use super::files::Files;
 use super::hash::{block_digests, sha1};
 use super::place::identity;
+use super::scrub::{self, Scrubbed};
 use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
-use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
+use crate::base::{BlockRange, Checked, FileIdentity, PieceDigest, PieceIndex};
 
 /// The files of one torrent, open. Clones share them; they are closed and unlocked when the last clone is gone, but only
 /// [`Payload::close`] tells whether all went well.
@@ -100,6 +101,28 @@ impl Payload {
         let files = Arc::clone(&self.files);
         let job = move || files.check(piece, expected, digests);
         self.disk.run(piece, job).await
+    }
+
+    /// Re-reads a piece, past the page cache and on a thread of its own behind which nothing else waits: one piece at a time
+    /// over all payloads. `known` is what the files were when they were last found good, by place in the layout. With the
+    /// `digest` that the piece had, BLAKE3 decides; without one, and where that says no, SHA-1.
+    ///
+    /// # Errors
+    /// [`DiskError::CannotOpen`] and its kin, or [`DiskError::Io`] if a file cannot be looked at. Bytes that cannot be read, and a
+    /// file that is gone, are no error but [`Scrubbed`].
+    pub async fn scrub(
+        &self,
+        piece: PieceIndex,
+        known: Arc<[Option<FileIdentity>]>,
+        expected: [u8; 20],
+        digest: Option<PieceDigest>,
+    ) -> Result<Scrubbed, DiskError> {
+        let files = Arc::clone(&self.files);
+        let job = move || {
+            let (layout, place) = (&files.layout, &files.place);
+            scrub::scrub(layout, place, piece, &known, expected, digest)
+        };
+        self.disk.run_scrub(job).await
     }
 
     /// Reads `ranges`, concatenated; ranges that follow one another are read at once. The caller bounds their sum.
