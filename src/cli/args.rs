@@ -1,5 +1,6 @@
 //! The command line as clap reads it: every subcommand, flag and environment variable.
 
+mod every;
 mod network;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use seedbank::base::InfoHash;
 use seedbank::engine::IoMode;
 
+pub(crate) use every::Every;
 pub(crate) use network::{FetchArgs, NetworkArgs, Seconds, StateFlag};
 
 use super::address::{AddressList, Listen};
@@ -173,6 +175,14 @@ pub(crate) struct TransferArgs {
         help_heading = "Network"
     )]
     pub(crate) keep: Keep,
+    /// While seeding: re-read everything once in so long (7d, 12h, 30m, 90s), and fetch again what rotted
+    #[arg(
+        long,
+        env = "SEEDBANK_SCRUB",
+        value_name = "EVERY",
+        help_heading = "Files"
+    )]
+    pub(crate) scrub: Option<Every>,
     /// On a terminal: a line for each peer
     #[arg(long, env = "SEEDBANK_PEERS", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, help_heading = "Output")]
     pub(crate) peers: bool,

@@ -5,7 +5,7 @@ use std::path::Path;
 use indicatif::BinaryBytes;
 use seedbank::base::InfoHash;
 use seedbank::format::metainfo::Metainfo;
-use seedbank::store::{self, CatalogEntry, History, Opened, Store, StoreError};
+use seedbank::store::{self, CatalogEntry, History, Opened, ScrubMark, Store, StoreError};
 use serde::Serialize;
 
 use super::args::{StateAction, StateArgs};
@@ -25,6 +25,8 @@ struct Listed {
     /// Pieces that survive a power cut.
     durable: u32,
     paused: bool,
+    /// When all of it was last re-read, if ever.
+    scrubbed: Option<String>,
 }
 
 /// Does what was asked with the folder that the flags name.
@@ -101,6 +103,7 @@ async fn look_up(
     let record = store
         .load(entry.info_hash, pieces, info.files().len())
         .await?;
+    let mark = store.scrub_mark(entry.info_hash).await;
     let durable = record.map_or(0, |record| match record.finished {
         true => pieces,
         false => record.durable.count(),
@@ -113,18 +116,28 @@ async fn look_up(
         pieces,
         durable,
         paused: entry.choices.paused,
+        scrubbed: mark.and_then(|mark| scrubbed(&mark)),
     })
+}
+
+fn scrubbed(mark: &ScrubMark) -> Option<String> {
+    let when = jiff::Timestamp::from_second(mark.finished).ok()?;
+    (mark.finished != 0).then(|| when.to_string())
 }
 
 fn human(torrent: &Listed, out: &Output) {
     let percent = 100 * u64::from(torrent.durable) / u64::from(torrent.pieces.max(1));
     out.clean_line(format_args!(
-        "{}  {percent:>3} %  {:>12}  {}  in {}{}",
+        "{}  {percent:>3} %  {:>12}  {}  in {}{}{}",
         torrent.info_hash,
         BinaryBytes(torrent.length).to_string(),
         torrent.name,
         torrent.dest,
         if torrent.paused { "  (paused)" } else { "" },
+        torrent
+            .scrubbed
+            .as_ref()
+            .map_or_else(String::new, |when| format!("  (scrubbed {when})")),
     ));
 }
 

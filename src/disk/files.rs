@@ -29,6 +29,8 @@ pub(super) struct Files {
     poisoned: Vec<Arc<AtomicBool>>,
     /// Device and inode of each file when first seen: another file under its name is not ours.
     inodes: Vec<OnceLock<(u64, u64)>>,
+    /// What each file was when its content was judged.
+    judged: Vec<OnceLock<FileIdentity>>,
     writable: AtomicBool,
     mapped: bool,
     /// SHA-1 of a piece of zeros.
@@ -69,6 +71,7 @@ impl Files {
             locked,
             poisoned,
             inodes: inodes.collect(),
+            judged: layout.files().iter().map(|_| OnceLock::new()).collect(),
             writable: AtomicBool::new(mapped.is_some()),
             mapped: mapped.unwrap_or(false),
             zeros: OnceLock::new(),
@@ -150,10 +153,44 @@ impl Files {
         for run in ranges.chunk_by(follows) {
             let len = run.iter().map(|range| range.len() as usize).sum();
             let (now, later) = rest.split_at_mut(len);
-            self.read(geometry.offset(run[0]), now)?;
+            self.read_trusted(geometry.offset(run[0]), now)?;
             rest = later;
         }
         Ok(bytes)
+    }
+
+    pub(super) fn judge_by(&self, identities: &[(usize, FileIdentity)]) {
+        for &(at, identity) in identities {
+            self.judged[at].get_or_init(|| identity);
+        }
+    }
+
+    /// What a file was when its content was judged, if it was.
+    pub(super) fn judged(&self, at: usize) -> Option<FileIdentity> {
+        self.judged[at].get().copied()
+    }
+
+    /// Looks after each read, so that what is given was read before anybody touched the file.
+    fn read_trusted(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let mut rest = buffer;
+        for span in self.layout.spans(offset, rest.len() as u64) {
+            let (now, later) = rest.split_at_mut(span.len as usize);
+            rest = later;
+            if span.pad {
+                now.fill(0);
+                continue;
+            }
+            let file = self.file(span.file)?;
+            file.read_at(span.offset, now)?;
+            let found = file.identity()?;
+            // While we write to it, it changes all the time.
+            let judged = self.judged[span.file].get();
+            let judged = judged.filter(|_| !self.writable.load(Ordering::Acquire));
+            if judged.is_some_and(|judged| !judged.is_unchanged(&found)) {
+                return Err(DiskError::vanished(file.path()));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn check(
@@ -258,6 +295,10 @@ impl Files {
         let named = named.map(|named| identity(&named));
         if named.is_none_or(|named| (named.device, named.inode) != (found.device, found.inode)) {
             return Err(DiskError::vanished(file.path()));
+        }
+        // Nor does a folder that was moved or unmounted under us lose anything, but who looks for the payload finds none.
+        if !self.place.is_there() {
+            return Err(DiskError::vanished(self.layout.root()));
         }
         Ok(found)
     }

@@ -104,8 +104,8 @@ impl Payload {
     }
 
     /// Re-reads a piece, past the page cache and on a thread of its own behind which nothing else waits: one piece at a time
-    /// over all payloads. `known` is what the files were when they were last found good, by place in the layout. With the
-    /// `digest` that the piece had, BLAKE3 decides; without one, and where that says no, SHA-1.
+    /// over all payloads. A file that is not what it was [judged by](Payload::judge_by) did not rot. With the `digest` that the
+    /// piece had, BLAKE3 decides; without one, and where that says no, SHA-1.
     ///
     /// # Errors
     /// [`DiskError::CannotOpen`] and its kin, or [`DiskError::Io`] if a file cannot be looked at. Bytes that cannot be read, and a
@@ -113,22 +113,25 @@ impl Payload {
     pub async fn scrub(
         &self,
         piece: PieceIndex,
-        known: Arc<[Option<FileIdentity>]>,
         expected: [u8; 20],
         digest: Option<PieceDigest>,
     ) -> Result<Scrubbed, DiskError> {
         let files = Arc::clone(&self.files);
-        let job = move || {
-            let (layout, place) = (&files.layout, &files.place);
-            scrub::scrub(layout, place, piece, &known, expected, digest)
-        };
+        let job = move || scrub::scrub(&files, piece, expected, digest);
         self.disk.run_scrub(job).await
+    }
+
+    /// What these files, by place in the layout, were when their content was judged: once the payload is only read, what
+    /// [`Payload::read`] gives is from files that nobody touched since. The first word on a file counts.
+    pub fn judge_by(&self, identities: &[(usize, FileIdentity)]) {
+        self.files.judge_by(identities);
     }
 
     /// Reads `ranges`, concatenated; ranges that follow one another are read at once. The caller bounds their sum.
     ///
     /// # Errors
-    /// [`DiskError::NotFound`] if a file is not there, [`DiskError::Vanished`] if it is too short, [`DiskError::Io`].
+    /// [`DiskError::NotFound`] if a file is not there; [`DiskError::Vanished`] if it was deleted or has another length than it should, or,
+    /// unless we write to it ourselves, is not what it was [judged by](Payload::judge_by); [`DiskError::Io`].
     pub async fn read(&self, ranges: Vec<BlockRange>) -> Result<Vec<u8>, DiskError> {
         let Some(first) = ranges.first() else {
             return Ok(Vec::new());

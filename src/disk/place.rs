@@ -249,6 +249,18 @@ impl Place {
             .map_err(|error| DiskError::io(&self.root.join(path), "sync", error))
     }
 
+    /// Whether the path of the folder still leads to it.
+    pub(super) fn is_there(&self) -> bool {
+        let (held, named) = (
+            rustix::fs::fstat(&self.folder),
+            rustix::fs::stat(&self.root),
+        );
+        match (held, named) {
+            (Ok(held), Ok(named)) => (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino),
+            _ => false,
+        }
+    }
+
     /// Bytes that are free to us.
     pub(super) fn free(&self) -> u64 {
         rustix::fs::fstatvfs(&self.folder).map_or(u64::MAX, |found| {

@@ -1,10 +1,10 @@
 //! Re-reading a piece that is shared, to see whether its bytes still are what they were.
 
+use super::DiskError;
+use super::files::Files;
 use super::hash::PieceHasher;
-use super::place::Place;
 use super::reader::Reader;
-use super::{DiskError, Layout};
-use crate::base::{FileIdentity, PieceDigest, PieceIndex};
+use crate::base::{PieceDigest, PieceIndex};
 
 /// Bytes read and hashed at once.
 const CHUNK: usize = 256 << 10;
@@ -22,42 +22,52 @@ pub enum Scrubbed {
     Changed(DiskError),
 }
 
-/// Re-reads `piece`, whose files were `known` when they were last found good, past the page cache.
-///
-/// With the `digest` that it had, BLAKE3 decides; without one, and where the digest says no, SHA-1.
+/// Re-reads `piece`, past the page cache.
 ///
 /// # Errors
 /// [`DiskError::CannotOpen`] and its kin, or [`DiskError::Io`] if a file cannot be looked at.
 pub(super) fn scrub(
-    layout: &Layout,
-    place: &Place,
+    files: &Files,
     piece: PieceIndex,
-    known: &[Option<FileIdentity>],
     expected: [u8; 20],
     digest: Option<PieceDigest>,
 ) -> Result<Scrubbed, DiskError> {
-    let mut reader = Reader::uncached(layout, place);
-    let looked = read_again(&mut reader, piece, expected, digest);
-    // Looked at afterwards, so that a write under way is not taken for rot.
-    let changed = layout.piece_spans(piece).filter(|span| !span.pad);
-    for span in changed {
-        match reader.identity(span.file) {
-            Ok(now) if known[span.file].is_some_and(|known| known.is_unchanged(&now)) => {}
-            Ok(_) => {
-                let path = &layout.files()[span.file].path;
-                return Ok(Scrubbed::Changed(DiskError::vanished(path)));
-            }
-            Err(error @ DiskError::NotFound { .. }) => return Ok(Scrubbed::Changed(error)),
-            Err(error) => return Err(error),
-        }
-    }
-    match looked {
+    let mut reader = Reader::uncached(&files.layout, &files.place);
+    match read_unchanged(files, &mut reader, piece, expected, digest) {
         Err(error @ (DiskError::NotFound { .. } | DiskError::Vanished { .. })) => {
             Ok(Scrubbed::Changed(error))
         }
         Err(error) if error.is_unreadable() => Ok(Scrubbed::Unreadable(error)),
         looked => looked,
     }
+}
+
+/// # Errors
+/// [`DiskError::Vanished`] besides, if a file is not what it was judged by, or changes meanwhile.
+fn read_unchanged(
+    files: &Files,
+    reader: &mut Reader<'_>,
+    piece: PieceIndex,
+    expected: [u8; 20],
+    digest: Option<PieceDigest>,
+) -> Result<Scrubbed, DiskError> {
+    let spans = files.layout.piece_spans(piece);
+    let touched = spans.filter(|span| !span.pad).map(|span| span.file);
+    let mut known = Vec::new();
+    for file in touched {
+        known.push(match files.judged(file) {
+            Some(judged) => (file, judged),
+            None => (file, reader.identity(file)?),
+        });
+    }
+    let looked = read_again(reader, piece, expected, digest);
+    // Looked at afterwards, so that a write under way is not taken for rot.
+    for (file, known) in known {
+        if !known.is_unchanged(&reader.identity(file)?) {
+            return Err(DiskError::vanished(&files.layout.files()[file].path));
+        }
+    }
+    looked
 }
 
 fn read_again(

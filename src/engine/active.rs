@@ -20,6 +20,7 @@ use super::links::Links;
 use super::prepare::Prepared;
 use super::reports::Shelf;
 use super::resources::Resources;
+use super::scrubbing::Scrubbing;
 use super::seeking::Seeking;
 use super::status::{State, Status};
 use super::torrent::Order;
@@ -45,6 +46,10 @@ pub(super) enum Ending {
     Paused(oneshot::Sender<()>),
     Stopped(Option<oneshot::Sender<()>>),
     Failed(EngineError),
+    /// To be prepared anew at once: the store knows better now what is good than the swarm does.
+    Again,
+    /// As `Again`: a file that was only read is not any more what it was judged by.
+    Changed(DiskError),
 }
 
 /// A job that touches disk or store; each is seen through to its end.
@@ -77,6 +82,7 @@ pub(super) struct Active<'a> {
     pub(super) checkpoint: Checkpoint,
     pub(super) discovery: Discovery,
     pub(super) seeking: Seeking,
+    pub(super) scrubbing: Scrubbing,
     pub(super) reports: mpsc::Receiver<(PeerKey, Report)>,
     pub(super) reporter: mpsc::Sender<(PeerKey, Report)>,
     pub(super) jobs: JoinSet<Done>,
@@ -92,6 +98,8 @@ pub(super) struct Active<'a> {
     /// The torrent is whole and the store knows it.
     pub(super) finished: bool,
     pub(super) stopping: bool,
+    /// A sync or commit failed: nothing more is claimed.
+    pub(super) gave_up: bool,
     pub(super) started: Instant,
     pub(super) before: Totals,
     tick_at: Instant,
@@ -147,12 +155,14 @@ impl<'a> Active<'a> {
             failures,
             payload: prepared.payload,
             links: Links::default(),
+            scrubbing: Scrubbing::new(now),
             jobs: JoinSet::new(),
             dials: JoinSet::new(),
             announces: JoinSet::new(),
             haves: Vec::new(),
             notes: Vec::new(),
             stopping: false,
+            gave_up: false,
             started: now,
             before: prepared.totals,
             tick_at: now,
@@ -210,6 +220,7 @@ impl<'a> Active<'a> {
             self.perform_all(now);
             self.commit_if_due(now);
             self.announce_if_due(now);
+            self.scrub_if_due(now);
             let deadline = self.next_deadline(now);
             let result = tokio::select! {
                 order = orders.recv() => match self.obey(order) {
@@ -221,13 +232,17 @@ impl<'a> Active<'a> {
                     Ok(())
                 }
                 Some(done) = self.jobs.join_next() => self.job_done(done).await,
+                Some(step) = self.scrubbing.steps.join_next() => match self.step_done(step).await {
+                    Some(ending) => return ending,
+                    None => Ok(()),
+                },
                 Some(dialled) = self.dials.join_next() => dialled.map(|dialled| self.on_dialled(dialled)).map_err(|error| defect(&error)),
                 Some(answer) = self.announces.join_next() => answer.map(|answer| self.on_announced(answer)).map_err(|error| defect(&error)),
                 peers = self.seeking.found() => {
                     self.swarm.on_addresses(Instant::now(), Source::Dht, &peers);
                     Ok(())
                 }
-                Some(error) = self.failures.recv() => Err(error.into()),
+                Some(error) = self.failures.recv() => return self.unreadable(error),
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.timeout(Instant::now());
                     Ok(())
@@ -236,6 +251,19 @@ impl<'a> Active<'a> {
             if let Err(error) = result {
                 return Ending::Failed(error);
             }
+        }
+    }
+
+    /// What comes of a read that failed: who only shares may find that all or most is still good.
+    fn unreadable(&self, error: DiskError) -> Ending {
+        let changed = matches!(
+            error,
+            DiskError::Vanished { .. } | DiskError::NotFound { .. }
+        );
+        if self.finished && changed {
+            Ending::Changed(error)
+        } else {
+            Ending::Failed(error.into())
         }
     }
 
@@ -296,6 +324,7 @@ impl<'a> Active<'a> {
             self.swarm.next_deadline(),
             self.discovery.next_deadline(),
             self.checkpoint.next_deadline(),
+            self.scrubbing.next_deadline(),
             tick,
             Some(self.save_peers_at),
         ]

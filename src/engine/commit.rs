@@ -12,6 +12,7 @@ use super::events::{Event, Hex};
 use super::prepare::{check_digest, known_files, runs};
 use super::status::State;
 use crate::base::{BlockRange, PieceIndex};
+use crate::disk::DiskError;
 use crate::store::{Commit, Totals};
 
 /// How long connections may take to hand over what they hold when the torrent stops.
@@ -49,14 +50,16 @@ impl Active<'_> {
         let resources = Arc::clone(&self.resources);
         let info_hash = self.info.info_hash();
         let total = self.info.geometry().pieces();
-        let finished = self.swarm.durable().count() + pieces.len() as u32 == total;
+        // What the swarm believes of a payload that rotted is not so.
+        let rotten = self.scrubbing.rotten;
+        let finished = !rotten && self.swarm.durable().count() + pieces.len() as u32 == total;
         let totals = self.totals();
         async move {
             let started = Instant::now();
             let clean = finished || partial.is_some();
             let mut touched = pieces.clone();
             touched.extend(partial.iter().flatten().map(|range| range.piece()));
-            let wrote = !finished || !pieces.is_empty();
+            let wrote = !rotten && (!finished || !pieces.is_empty());
             let mut identities = payload.sync(touched).await?;
             if finished && wrote {
                 check_digest(&payload, &torrent).await?;
@@ -65,6 +68,9 @@ impl Active<'_> {
             if clean && wrote {
                 // The last word on every file, also on those that only bad pieces were written to.
                 identities = known_files(payload.identities().await?);
+            }
+            if finished {
+                payload.judge_by(&identities);
             }
             let commit = Commit {
                 durable: pieces.iter().map(|piece| piece.get()).collect(),
@@ -114,19 +120,26 @@ impl Active<'_> {
         }
     }
 
-    /// R6: a sync or commit that failed is not tried again. What it covered is forgotten, notes included, so that nobody takes
-    /// pages for good that the kernel has marked clean and the disk never saw.
+    /// R6: a sync or commit that failed is not tried again. What a failed sync covered is forgotten, notes included, so that nobody
+    /// takes pages for good that the kernel has marked clean and the disk never saw.
     pub(super) async fn give_up(&mut self, error: EngineError) -> EngineError {
+        self.gave_up = true;
         let lost = self.checkpoint.failed();
         let info_hash = self.info.info_hash();
         let store = &self.resources.store;
-        let forgotten = if matches!(error, EngineError::Digest { .. }) {
-            // Every byte is on the disk, but some were changed after they were verified: the next start hashes all of them.
-            let files = (0..self.info.files().len()).collect();
-            store.forget_identities(info_hash, files).await
-        } else {
-            let lost = lost.iter().map(|piece| piece.get()).collect();
-            store.clear(info_hash, lost).await
+        let forgotten = match error {
+            EngineError::Digest { .. } => {
+                // Every byte is on the disk, but some were changed after they were verified: the next start hashes all of them.
+                let files = (0..self.info.files().len()).collect();
+                store.forget_identities(info_hash, files).await
+            }
+            // No page was lost, only nothing is claimed of them: their notes say what is worth hashing.
+            EngineError::Store(_)
+            | EngineError::Disk(DiskError::Vanished { .. } | DiskError::NotFound { .. }) => Ok(()),
+            _ => {
+                let lost = lost.iter().map(|piece| piece.get()).collect();
+                store.clear(info_hash, lost).await
+            }
         };
         if let Err(error) = forgotten {
             tracing::error!(%error, "what was lost could not be forgotten");
@@ -161,22 +174,24 @@ impl Active<'_> {
         });
     }
 
-    /// Hangs up, stores what is still under way, and makes durable whatever is verified. After a failure the disk is not
-    /// trusted with more.
+    /// Hangs up, stores what is still under way, and makes durable whatever is verified; after a failure as far as the disk lets it.
     pub(super) async fn wind_down(&mut self, ending: &Ending) -> Result<(), EngineError> {
         let begun = tokio::time::Instant::now();
         self.stopping = true;
         self.swarm.set_paused(Instant::now(), true);
         self.dials.abort_all();
+        self.stop_scrub().await;
         self.links.close_all("we stop");
         let goodbye = self.say_goodbye();
         self.hear_out().await;
         let settled = match ending {
             Ending::Failed(_) => {
-                self.abandon().await;
+                self.salvage().await;
                 Ok(())
             }
-            Ending::Paused(_) | Ending::Stopped(_) => self.settle().await,
+            Ending::Paused(_) | Ending::Stopped(_) | Ending::Again | Ending::Changed(_) => {
+                self.settle().await
+            }
         };
         // Nothing that is not durable by now is claimed to be.
         if let Err(error) = self.payload.clone().close().await {
@@ -211,15 +226,22 @@ impl Active<'_> {
         }
     }
 
-    /// Sees through what is under way, and takes back what a commit among it could not keep.
-    async fn abandon(&mut self) {
-        while let Some(done) = self.jobs.join_next().await {
-            match done {
-                Ok(Done::Committed(Ok(committed))) => self.on_committed(&committed),
-                Ok(Done::Committed(Err(error))) => drop(self.give_up(error).await),
+    /// After a failure: sees through what is under way, and makes durable what is good of it. Only a sync tells what the disk still
+    /// takes, so one that fails is the last word.
+    async fn salvage(&mut self) {
+        loop {
+            self.perform_all(Instant::now());
+            match self.jobs.join_next().await {
                 // It failed already, and that is told.
-                Ok(_) | Err(_) => {}
+                Some(done) => drop(self.job_done(done).await),
+                None => break,
             }
+        }
+        if !self.gave_up
+            && let Err(error) = self.commit_rest().await
+        {
+            let error = self.give_up(error).await;
+            tracing::debug!(%error, "what was verified last is not durable");
         }
     }
 

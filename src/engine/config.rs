@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::base::{FileIdentity, InfoHash};
 use crate::format::host::HostPort;
@@ -34,6 +35,8 @@ pub struct Config {
     pub max_down: Option<u64>,
     /// Most payload bytes per second to send, over all torrents.
     pub max_up: Option<u64>,
+    /// How often everything that is shared is re-read, to find and mend what rotted on the disk; `None` for never.
+    pub scrub: Option<Duration>,
 }
 
 /// Settings of the DHT node.

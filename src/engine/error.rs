@@ -1,5 +1,6 @@
 //! What the engine could not do, in words for a person and a kind for a program.
 
+use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -163,6 +164,63 @@ impl EngineError {
             Self::InvalidTorrent { .. } => ErrorKind::InvalidTorrent,
             Self::Stopped => ErrorKind::Unfinished,
             Self::Defect(_) => ErrorKind::Defect,
+        }
+    }
+
+    /// Whether it may pass without anybody touching the torrent, as when room is made on a full disk or a mount comes back. A
+    /// torrent that stops for such a trouble is tried again for as long as it is in the engine.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Disk(error) => match error {
+                DiskError::NotFound { .. }
+                | DiskError::CannotOpen { .. }
+                | DiskError::CannotCreate { .. }
+                | DiskError::Full { .. }
+                | DiskError::InUse { .. }
+                | DiskError::ReadOnly { .. }
+                | DiskError::Vanished { .. }
+                | DiskError::Poisoned { .. }
+                | DiskError::Io { .. } => true,
+                DiskError::NotOurs { .. }
+                | DiskError::NotAFolder { .. }
+                | DiskError::Outside { .. }
+                | DiskError::Layout { .. }
+                | DiskError::NotUtf8 { .. }
+                | DiskError::Stopped => false,
+            },
+            Self::Store(error) => match **error {
+                // A disk that fails under the database looks to it like damage.
+                StoreError::Io { .. }
+                | StoreError::Full { .. }
+                | StoreError::CannotCreate { .. }
+                | StoreError::Missing { .. }
+                | StoreError::Damaged { .. } => true,
+                StoreError::InUse { .. }
+                | StoreError::Newer { .. }
+                | StoreError::NotLoaded { .. }
+                | StoreError::OutOfBounds { .. }
+                | StoreError::TooLarge { .. }
+                | StoreError::Closed => false,
+            },
+            Self::Listen { .. }
+            | Self::AlreadyAdded(_)
+            | Self::NotAdded(_)
+            | Self::NotThisTorrent { .. }
+            | Self::Incomplete { .. }
+            | Self::Digest { .. }
+            | Self::InvalidTorrent { .. }
+            | Self::Stopped
+            | Self::Defect(_) => false,
+        }
+    }
+
+    /// Whether `other` is the same trouble, though its figures may differ.
+    pub(super) fn is_same_trouble(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Disk(one), Self::Disk(two)) => discriminant(one) == discriminant(two),
+            (Self::Store(one), Self::Store(two)) => discriminant(&**one) == discriminant(&**two),
+            (one, two) => discriminant(one) == discriminant(two),
         }
     }
 }

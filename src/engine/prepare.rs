@@ -55,12 +55,14 @@ pub fn layout(info: &Info, dest: &Path) -> Result<Layout, DiskError> {
 }
 
 /// Does all of it; `opened` hears when the files are open and only hashing is left. When `cancelled` is set meanwhile, it
-/// ends with [`EngineError::Stopped`], with nothing held any more.
+/// ends with [`EngineError::Stopped`], with nothing held any more. `proved` is whether it was prepared before in this run: a payload
+/// to share that was whole then and is damaged now is mended like a download.
 pub(super) async fn prepare(
     resources: &Resources,
     torrent: &AddTorrent,
     status: &watch::Sender<Status>,
     cancelled: &AtomicBool,
+    proved: bool,
     opened: impl FnOnce(),
 ) -> Result<Prepared, EngineError> {
     let started = Instant::now();
@@ -71,6 +73,7 @@ pub(super) async fn prepare(
         layout: Arc::new(layout(&torrent.metainfo.info, &torrent.dest)?),
         status,
         cancelled,
+        only_whole: torrent.goal == Goal::Seed && !proved,
     };
     preparation.run(started, opened).await
 }
@@ -82,6 +85,8 @@ struct Preparation<'a> {
     layout: Arc<Layout>,
     status: &'a watch::Sender<Status>,
     cancelled: &'a AtomicBool,
+    /// A payload that is not whole is refused.
+    only_whole: bool,
 }
 
 /// What the store says of the torrent.
@@ -113,9 +118,10 @@ impl Preparation<'_> {
         // that others seed can be adopted while they do.
         let write = self.write(&found, record);
         let to_judge = plan.trusted.is_full() || !plan.recheck.is_empty();
-        let seed = self.torrent.goal == Goal::Seed;
-        let mut payload = if to_judge || seed {
-            self.open(Access::Read).await?
+        let mut payload = if to_judge || self.only_whole {
+            let payload = self.open(Access::Read).await?;
+            payload.judge_by(&known_files(found.clone()));
+            payload
         } else {
             self.clear_gone(record, &plan.trusted).await?;
             self.open(write.clone()).await?
@@ -124,19 +130,20 @@ impl Preparation<'_> {
 
         let mut verified = plan.trusted.clone();
         verified.extend(self.recheck(&payload, &plan).await?);
-        if seed && !verified.is_full() {
+        if self.only_whole && !verified.is_full() {
             payload.close().await?;
             return Err(self.incomplete(&verified));
         }
         if to_judge && !verified.is_full() {
-            let judged = self.refuse_strangers(&plan, record, &verified, &payload);
+            let judged = self.refuse_strangers(&plan, &found, record, &verified, &payload);
             let judged = judged.await;
             payload.close().await?;
             judged?;
             self.clear_gone(record, &verified).await?;
             payload = self.open(write).await?;
         }
-        self.settle(&payload, &plan, &verified, &known).await?;
+        self.settle(&payload, &plan, &verified, &known, &found)
+            .await?;
         self.report(started, &plan, &verified);
         Ok(Prepared {
             payload,
@@ -161,14 +168,30 @@ impl Preparation<'_> {
         })
     }
 
-    /// Files that the store knows may be brought to their length; others of another length are not ours to touch.
+    /// Files that are ours may be brought to their length; others of another length are not ours to touch.
     fn write(&self, found: &[Option<FileIdentity>], record: Option<&Record>) -> Access {
         Access::Write {
             overwrite: self.torrent.overwrite,
             ours: (0..found.len())
-                .map(|file| is_known(record, file))
+                .map(|file| self.is_ours(found, record, file))
                 .collect(),
         }
+    }
+
+    /// Whether what lies there under a file's name is what the store knows. Of a payload that was there to be shared, which we did not
+    /// make, a file that took its place is somebody else's.
+    fn is_ours(
+        &self,
+        found: &[Option<FileIdentity>],
+        record: Option<&Record>,
+        file: usize,
+    ) -> bool {
+        let known = record.and_then(|record| record.identities.get(file).copied().flatten());
+        let Some(known) = known else {
+            return false;
+        };
+        let shared = self.torrent.goal == Goal::Seed;
+        !shared || found[file].is_none_or(|now| now.inode == known.inode)
     }
 
     async fn open(&self, access: Access) -> Result<Payload, EngineError> {
@@ -242,6 +265,7 @@ impl Preparation<'_> {
     async fn refuse_strangers(
         &self,
         plan: &Plan,
+        found: &[Option<FileIdentity>],
         record: Option<&Record>,
         verified: &Bitfield,
         payload: &Payload,
@@ -250,7 +274,8 @@ impl Preparation<'_> {
             return Ok(());
         }
         let geometry = self.info.geometry();
-        for &file in plan.unknown.iter().filter(|&&file| !is_known(record, file)) {
+        let is_strange = |file: &&usize| !self.is_ours(found, record, **file);
+        for &file in plan.unknown.iter().filter(is_strange) {
             let mut pieces = self
                 .layout
                 .pieces_of(file)
@@ -271,6 +296,7 @@ impl Preparation<'_> {
         plan: &Plan,
         verified: &Bitfield,
         known: &Known,
+        found: &[Option<FileIdentity>],
     ) -> Result<(), EngineError> {
         let info_hash = self.info.info_hash();
         let store = &self.resources.store;
@@ -304,9 +330,14 @@ impl Preparation<'_> {
             store.forget_identities(info_hash, files).await?;
             return Err(error);
         }
+        let identities = payload.identities().await?;
+        if finished && let Some(path) = changed(&self.layout, found, &identities) {
+            // While it was hashed.
+            return Err(DiskError::Vanished { path }.into());
+        }
         let commit = Commit {
             durable: numbers,
-            identities: known_files(payload.identities().await?),
+            identities: known_files(identities),
             finished,
             clean: finished,
             partial: Some(runs(&plan.partial)),
@@ -361,8 +392,21 @@ impl Preparation<'_> {
     }
 }
 
-fn is_known(record: Option<&Record>, file: usize) -> bool {
-    record.is_some_and(|record| record.identities.get(file).is_some_and(Option::is_some))
+/// The first file with bytes in it that is not any more what it was.
+fn changed(
+    layout: &Layout,
+    then: &[Option<FileIdentity>],
+    now: &[Option<FileIdentity>],
+) -> Option<PathBuf> {
+    let is_changed = |&(at, file): &(usize, &FileSpec)| {
+        let same = match (&then[at], &now[at]) {
+            (Some(then), Some(now)) => then.is_unchanged(now),
+            _ => false,
+        };
+        file.length > 0 && !same
+    };
+    let (_, file) = layout.payload_files().find(is_changed)?;
+    Some(file.path.clone())
 }
 
 /// Compares a payload that is whole with the BLAKE3 digest of its metainfo, if that has one.

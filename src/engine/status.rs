@@ -22,7 +22,8 @@ pub enum State {
     Seeding,
     /// Stopped on request.
     Paused,
-    /// Stopped by an error; `resume` tries again.
+    /// Stopped by an error. If that is one that [may pass](EngineError::is_passing), it is tried again from time to time, and
+    /// stays in this state until its files are open; `resume` tries at once.
     Failed(EngineError),
     /// Gone from the engine.
     Removed,

@@ -1,9 +1,11 @@
 //! One torrent's life: the handle that others hold, and the task that owns it, from preparation through transfers to the
-//! last word. Pausing and failing end the transfers; resuming prepares anew, so there is one way to begin.
+//! last word. Pausing and failing end the transfers; going on prepares anew, so there is one way to begin. When to go on after a
+//! failure is decided in `retry.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,8 +16,10 @@ use super::error::EngineError;
 use super::events::{Event, Hex};
 use super::prepare::{Prepared, prepare};
 use super::resources::Resources;
+use super::retry::Retry;
 use super::status::{State, Status};
 use crate::base::InfoHash;
+use crate::disk::DiskError;
 use crate::proto::wire::Handshake;
 
 /// Orders that wait for one torrent's task.
@@ -74,6 +78,8 @@ impl Torrent {
             status,
             opened: None,
             waiting: Vec::new(),
+            proved: false,
+            retry: Retry::default(),
         };
         (handle, task)
     }
@@ -168,13 +174,19 @@ pub(super) struct TorrentTask {
     opened: Option<oneshot::Sender<Result<(), EngineError>>>,
     /// Peers that dialled us while we were preparing.
     waiting: Vec<Incoming>,
+    /// It was prepared once: a payload to share was whole then.
+    proved: bool,
+    retry: Retry,
 }
 
-/// What ended a stretch of work, and who waits to hear of it.
-enum Rest {
-    Paused(oneshot::Sender<()>),
-    Failed(EngineError),
-    Stopped(Option<oneshot::Sender<()>>),
+/// What ended a rest.
+enum Woken {
+    /// Somebody asked for it to go on, and waits to hear that it does.
+    Resumed(oneshot::Sender<()>),
+    /// It is time to try again.
+    Due,
+    /// It is to end.
+    Stopped,
 }
 
 impl TorrentTask {
@@ -188,134 +200,192 @@ impl TorrentTask {
 
     async fn run(mut self) {
         loop {
-            match self.work().await {
-                Rest::Paused(done) => {
+            let again = match self.work().await {
+                Ending::Again => {
+                    self.set_checking();
+                    continue;
+                }
+                Ending::Changed(error) if self.retry.on_changed(Instant::now()) => {
+                    self.tell_changed(&error);
+                    self.set_checking();
+                    continue;
+                }
+                Ending::Paused(done) => {
                     self.set_state(State::Paused);
                     // Whoever paused may have stopped waiting.
                     let _ = done.send(());
+                    None
                 }
-                Rest::Failed(error) => {
-                    if self.fail(error) {
-                        return;
-                    }
-                }
-                Rest::Stopped(done) => {
+                Ending::Changed(error) => self.fail(error.into()),
+                Ending::Failed(error) => match self.refuse(&error) {
+                    true => return,
+                    false => self.fail(error),
+                },
+                Ending::Stopped(done) => {
                     self.set_state(State::Removed);
                     if let Some(done) = done {
                         let _ = done.send(());
                     }
                     return;
                 }
-            }
-            match self.rest().await {
-                Some(resumed) => {
+            };
+            match self.rest(again).await {
+                Woken::Resumed(resumed) => {
+                    self.retry.on_resumed();
                     // Before whoever resumed it looks, so that the old state is not taken for the outcome.
-                    let total = self.status.borrow().total;
-                    self.set_state(State::Checking { done: 0, total });
+                    self.set_checking();
                     let _ = resumed.send(());
                 }
-                None => return self.set_state(State::Removed),
+                // It stays failed until its files are open again.
+                Woken::Due => {}
+                Woken::Stopped => return self.set_state(State::Removed),
             }
         }
     }
 
-    /// Reports `error`. True if the torrent never got started and whoever added it knows, so that nobody holds it.
-    fn fail(&mut self, error: EngineError) -> bool {
+    /// Answers whoever added it that it cannot be had. False if nobody waits for that any more.
+    fn refuse(&mut self, error: &EngineError) -> bool {
+        let Some(opened) = self.opened.take() else {
+            return false;
+        };
         self.set_state(State::Failed(error.clone()));
-        match self.opened.take() {
-            Some(opened) => opened.send(Err(error)).is_ok(),
-            None => {
-                self.resources.tell(Event::Error {
-                    info_hash: Some(Hex(self.torrent.metainfo.info.info_hash())),
-                    kind: "torrent",
-                    message: error.to_string(),
-                });
-                false
-            }
+        opened.send(Err(error.clone())).is_ok()
+    }
+
+    /// Reports `error`, unless the last attempt met the same; when to try again.
+    fn fail(&mut self, error: EngineError) -> Option<Instant> {
+        let verdict = self.retry.on_failed(Instant::now(), &error);
+        self.set_state(State::Failed(error.clone()));
+        if verdict.is_news {
+            self.resources.tell(Event::Error {
+                info_hash: Some(Hex(self.torrent.metainfo.info.info_hash())),
+                kind: "torrent",
+                message: error.to_string(),
+            });
         }
+        verdict.at
+    }
+
+    fn tell_changed(&self, error: &DiskError) {
+        self.resources.tell(Event::Warning {
+            info_hash: Some(Hex(self.torrent.metainfo.info.info_hash())),
+            kind: "changed",
+            message: format!("{error}; it is checked now"),
+        });
     }
 
     /// Prepares and transfers until told otherwise.
-    async fn work(&mut self) -> Rest {
+    async fn work(&mut self) -> Ending {
         let prepared = match self.prepare().await {
             Ok(prepared) => prepared,
-            Err(rest) => return rest,
+            Err(ending) => return ending,
         };
+        self.proved = true;
+        self.retry.on_running(Instant::now());
         let resources = Arc::clone(&self.resources);
         let mut active = Active::new(resources, &self.torrent, prepared, &self.status);
         self.waiting
             .drain(..)
             .for_each(|incoming| active.welcome(incoming));
-        match active.run(&mut self.orders).await {
-            Ending::Paused(done) => Rest::Paused(done),
-            Ending::Stopped(done) => Rest::Stopped(done),
-            Ending::Failed(error) => Rest::Failed(error),
-        }
+        active.run(&mut self.orders).await
     }
 
     /// Prepares. Whoever wants it to end meanwhile waits until nothing is held any more.
-    async fn prepare(&mut self) -> Result<Prepared, Rest> {
+    async fn prepare(&mut self) -> Result<Prepared, Ending> {
         let (tell, mut told) = oneshot::channel();
         let cancelled = AtomicBool::new(false);
         let torrent = self.torrent.clone();
-        let preparing = prepare(&self.resources, &torrent, &self.status, &cancelled, || {
-            // The receiver outlives this future.
-            let _ = tell.send(());
-        });
+        let (resources, status) = (Arc::clone(&self.resources), self.status.clone());
+        let preparing = prepare(
+            &resources,
+            &torrent,
+            &status,
+            &cancelled,
+            self.proved,
+            || {
+                // The receiver outlives this future.
+                let _ = tell.send(());
+            },
+        );
         tokio::pin!(preparing);
-        let mut rest = None;
+        let mut ending = None;
         let result = loop {
             tokio::select! {
                 biased;
                 Ok(()) = &mut told, if self.opened.is_some() => self.opened.take().into_iter().for_each(hear),
                 result = &mut preparing => break result,
-                order = self.orders.recv(), if rest.is_none() => {
+                order = self.orders.recv(), if ending.is_none() => {
                     match order {
-                        Some(Order::Pause(done)) => rest = Some(Rest::Paused(done)),
-                        Some(Order::Stop(done)) => rest = Some(Rest::Stopped(Some(done))),
-                        Some(Order::Resume(done)) => drop(done.send(())),
+                        Some(Order::Pause(done)) => ending = Some(Ending::Paused(done)),
+                        Some(Order::Stop(done)) => ending = Some(Ending::Stopped(Some(done))),
+                        Some(Order::Resume(done)) => {
+                            self.forget_failure();
+                            let _ = done.send(());
+                        }
                         Some(Order::Peers(peers)) => self.torrent.peers.extend(peers),
                         Some(Order::Incoming(incoming)) if self.waiting.len() < WAITING => self.waiting.push(incoming),
                         Some(Order::Incoming(_)) => {}
-                        None => rest = Some(Rest::Stopped(None)),
+                        None => ending = Some(Ending::Stopped(None)),
                     }
-                    cancelled.store(rest.is_some(), Ordering::Relaxed);
+                    cancelled.store(ending.is_some(), Ordering::Relaxed);
                 }
             }
         };
-        match (rest, result) {
-            (Some(rest), Ok(prepared)) => {
+        match (ending, result) {
+            (Some(ending), Ok(prepared)) => {
                 // It was ready just then. All that it found is committed.
                 if let Err(error) = prepared.payload.close().await {
-                    return Err(Rest::Failed(error.into()));
+                    return Err(Ending::Failed(error.into()));
                 }
-                Err(rest)
+                Err(ending)
             }
-            (Some(rest), Err(_)) => Err(rest),
+            (Some(ending), Err(_)) => Err(ending),
             (None, result) => {
                 if result.is_ok() {
                     // It may be ready before anybody has heard that its files are open.
                     self.opened.take().into_iter().for_each(hear);
                 }
-                result.map_err(Rest::Failed)
+                result.map_err(Ending::Failed)
             }
         }
     }
 
-    /// Waits, paused or failed, until told to go on; `None` if told to end.
-    async fn rest(&mut self) -> Option<oneshot::Sender<()>> {
+    /// Waits, paused or failed, until told to go on or to end, or until it is time to try `again`.
+    async fn rest(&mut self, mut again: Option<Instant>) -> Woken {
         loop {
-            match self.orders.recv().await? {
-                Order::Resume(done) => return Some(done),
-                Order::Stop(done) => {
+            let order = tokio::select! {
+                order = self.orders.recv() => order,
+                () = at(again) => return Woken::Due,
+            };
+            match order {
+                Some(Order::Resume(done)) => return Woken::Resumed(done),
+                Some(Order::Stop(done)) => {
                     let _ = done.send(());
-                    return None;
+                    return Woken::Stopped;
                 }
-                Order::Pause(done) => drop(done.send(())),
-                Order::Peers(peers) => self.torrent.peers.extend(peers),
-                Order::Incoming(_) => {}
+                Some(Order::Pause(done)) => {
+                    again = None;
+                    self.set_state(State::Paused);
+                    let _ = done.send(());
+                }
+                Some(Order::Peers(peers)) => self.torrent.peers.extend(peers),
+                Some(Order::Incoming(_)) => {}
+                None => return Woken::Stopped,
             }
         }
+    }
+
+    /// Somebody asks for it to go on while it is being tried again: what comes of that is the outcome, not the old failure.
+    fn forget_failure(&self) {
+        let failed = matches!(self.status.borrow().state, State::Failed(_));
+        if failed {
+            self.set_checking();
+        }
+    }
+
+    fn set_checking(&self) {
+        let total = self.status.borrow().total;
+        self.set_state(State::Checking { done: 0, total });
     }
 
     fn set_state(&self, state: State) {
@@ -325,6 +395,14 @@ impl TorrentTask {
             status.up_rate = 0;
             status.peers.clear();
         });
+    }
+}
+
+/// Waits until then; for ever if there is no such time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 

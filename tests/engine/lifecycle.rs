@@ -158,37 +158,6 @@ async fn pause_and_resume_hash_nothing_and_let_go_of_the_files_between() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_cut_short_while_it_is_seeded_stops_that_torrent_and_says_why() {
-    let world = World::new();
-    let (seeder, torrent) = world.seeder().await;
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(world.path("source/pair/a"))
-        .unwrap();
-    file.set_len(5).unwrap();
-    let engine = world.engine("state").await;
-    let peers = seeder.tcp_addr().into_iter().collect();
-    let download = engine
-        .add(world.torrent("dest", Goal::Download, peers))
-        .await
-        .unwrap();
-    let mut status = torrent.watch();
-    let failed = |status: &seedbank::engine::Status| matches!(status.state, State::Failed(_));
-    status.wait_for(failed).await.unwrap();
-    let error = torrent.completed().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    // The one who asked for it goes on, and so does the engine.
-    assert!(matches!(download.status().state, State::Downloading));
-    fs::write(world.path("source/pair/a"), bytes(10 * PIECE as usize, 1)).unwrap();
-    torrent.resume().await;
-    torrent.completed().await.unwrap();
-    download.completed().await.unwrap();
-    world.assert_whole("dest");
-    engine.shutdown().await;
-    seeder.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torrent_is_added_once_and_again_after_it_was_removed() {
     let world = World::new();
     let (engine, torrent) = world.seeder().await;

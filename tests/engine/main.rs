@@ -5,4 +5,5 @@
 mod dht;
 mod lifecycle;
 mod metadata;
+mod trouble;
 mod world;

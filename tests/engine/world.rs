@@ -86,6 +86,7 @@ impl World {
             io: IoMode::Auto,
             max_down: None,
             max_up: None,
+            scrub: None,
         };
         Engine::start(config).await.unwrap()
     }
