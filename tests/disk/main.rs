@@ -7,3 +7,4 @@ mod locks;
 mod order;
 mod payload;
 mod rig;
+mod scrub;

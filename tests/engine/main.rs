@@ -5,5 +5,6 @@
 mod dht;
 mod lifecycle;
 mod metadata;
+mod scrub;
 mod trouble;
 mod world;
