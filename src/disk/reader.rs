@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::file::is_hole;
 use super::place::{Place, identity};
-use super::uncached::Way;
+use super::uncached::{Way, read_no_further};
 use super::{DiskError, Layout};
 use crate::base::{FileIdentity, PieceIndex};
 
@@ -14,26 +14,37 @@ pub(super) struct Reader<'a> {
     place: &'a Place,
     open: Option<(usize, File)>,
     way: Way,
+    /// Whether the kernel may read on past what is asked for.
+    ahead: bool,
 }
 
 impl<'a> Reader<'a> {
     /// Reads that fill the page cache as usual.
     pub(super) fn new(layout: &'a Layout, place: &'a Place) -> Self {
-        let (open, way) = (None, Way::Cached);
         Self {
             layout,
             place,
-            open,
-            way,
+            open: None,
+            way: Way::Cached,
+            ahead: true,
         }
     }
 
-    /// Reads that leave the page cache as it is.
+    /// Reads of a whole payload that leave the page cache as it is, but for what the kernel reads ahead if they end early.
     pub(super) fn uncached(layout: &'a Layout, place: &'a Place) -> Self {
         let way = Way::DontCache;
         Self {
             way,
             ..Self::new(layout, place)
+        }
+    }
+
+    /// Reads of a piece here and there that leave the page cache as it is.
+    pub(super) fn uncached_here_and_there(layout: &'a Layout, place: &'a Place) -> Self {
+        let ahead = false;
+        Self {
+            ahead,
+            ..Self::uncached(layout, place)
         }
     }
 
@@ -116,6 +127,9 @@ impl<'a> Reader<'a> {
                 let path = &layout.files()[at].path;
                 let file = self.place.open_file(layout.relative(path), false)?;
                 self.way.prepare(&file);
+                if !self.ahead {
+                    read_no_further(&file);
+                }
                 file
             }
         };

@@ -32,7 +32,7 @@ pub(super) fn scrub(
     expected: [u8; 20],
     digest: Option<PieceDigest>,
 ) -> Result<Scrubbed, DiskError> {
-    let mut reader = Reader::uncached(&files.layout, &files.place);
+    let mut reader = Reader::uncached_here_and_there(&files.layout, &files.place);
     match read_unchanged(files, &mut reader, piece, expected, digest) {
         Err(error @ (DiskError::NotFound { .. } | DiskError::Vanished { .. })) => {
             Ok(Scrubbed::Changed(error))

@@ -38,7 +38,7 @@ impl Way {
     pub(super) fn prepare(self, file: &File) {
         if self == Self::DropAfter {
             // Read ahead, pages would be there before anybody could tell whether they had been.
-            let _ = rustix::fs::fadvise(file, 0, None, Advice::Random);
+            read_no_further(file);
         }
     }
 
@@ -93,6 +93,11 @@ impl Way {
         }
         Ok(())
     }
+}
+
+/// Asks the kernel not to read ahead in `file`. It is a hint: where it is not taken, only time and memory depend on it.
+pub(super) fn read_no_further(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::Random);
 }
 
 /// Offsets of the windows that `len` bytes from `offset` on touch.

@@ -61,6 +61,8 @@ pub(super) struct Journal<'a> {
     file: Option<File>,
     waiting: Vec<u8>,
     write_at: Instant,
+    /// Why nothing more is written.
+    failed: Option<io::Error>,
 }
 
 impl Subject<'_> {
@@ -145,6 +147,7 @@ impl<'a> Journal<'a> {
             file: None,
             waiting: Vec::new(),
             write_at: now + FIRST,
+            failed: None,
         };
         let found = journal.load().unwrap_or_default();
         (journal, found)
@@ -179,30 +182,29 @@ impl<'a> Journal<'a> {
         Some(found)
     }
 
-    /// Takes in what was found of a piece, and writes what waits if it is time.
-    ///
-    /// # Errors
-    /// If that cannot be written; nothing is tried again then.
-    pub(super) fn note(&mut self, now: Instant, entry: &Entry) -> io::Result<()> {
+    /// Takes in what was found of a piece, and writes what waits if it is time. A failure matters only to who is stopped.
+    pub(super) fn note(&mut self, now: Instant, entry: &Entry) {
         if self.path.is_none() {
-            return Ok(());
+            return;
         }
         self.waiting
             .extend(self.subject.encode(entry).into_iter().flatten());
-        if now < self.write_at {
-            return Ok(());
+        if now >= self.write_at {
+            self.write_at = now + INTERVAL;
+            self.write();
         }
-        self.write_at = now + INTERVAL;
-        self.write()
     }
 
     /// Writes what waits. True if a later run can go on from it.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it, or something before it, could not be written.
     pub(super) fn keep(mut self) -> io::Result<bool> {
-        self.write()?;
-        Ok(self.file.is_some())
+        self.write();
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(self.file.is_some()),
+        }
     }
 
     /// The run is over: nothing is left to go on with.
@@ -213,14 +215,13 @@ impl<'a> Journal<'a> {
         }
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        let written = self.try_write();
-        if written.is_err() {
+    fn write(&mut self) {
+        if let Err(error) = self.try_write() {
             self.path = None;
             self.file = None;
+            self.failed = Some(error);
         }
         self.waiting.clear();
-        written
     }
 
     fn try_write(&mut self) -> io::Result<()> {
@@ -316,7 +317,7 @@ mod tests {
         let (mut journal, found) = Journal::open(now, Some(folder), subject);
         assert_eq!(found, []);
         for entry in &all {
-            journal.note(now, entry).unwrap();
+            journal.note(now, entry);
         }
         assert!(!path.exists(), "a short run leaves no trace");
         assert!(journal.keep().unwrap());
@@ -382,7 +383,7 @@ mod tests {
         let (mut second, none) = Journal::open(now, Some(folder.path()), of());
         assert_eq!(none, []);
         let entry = entries(&layout, false)[0];
-        second.note(now + INTERVAL, &entry).unwrap();
+        second.note(now + INTERVAL, &entry);
         assert!(!second.keep().unwrap());
         first.remove();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

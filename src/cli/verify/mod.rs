@@ -177,10 +177,7 @@ impl<'a> Look<'a> {
                 good: state == PieceState::Good,
                 subtree: finding.subtree,
             };
-            if let Err(error) = self.journal.note(now, &entry) {
-                let message = format!("this run cannot be resumed if it is stopped: {error}");
-                out.warn("journal", message);
-            }
+            self.journal.note(now, &entry);
         }
     }
 }
@@ -200,8 +197,9 @@ fn stopped(look: Look<'_>, left: usize, out: &Output) -> Exit {
     let done = look.states.iter().flatten().count();
     let total = done + left;
     let then = match look.journal.keep() {
-        Ok(true) => "run the same command again to go on",
-        Ok(false) | Err(_) => "the same command begins anew",
+        Ok(true) => "run the same command again to go on".to_owned(),
+        Ok(false) => "the same command begins anew".to_owned(),
+        Err(error) => format!("the same command begins anew, as nothing could be kept: {error}"),
     };
     out.say(format_args!(
         "stopped after {done} of {total} pieces; {then}"
