@@ -11,6 +11,7 @@ use seedbank::format::magnet::Magnet;
 use super::address::{self, LinkPeers};
 use super::args::GetArgs;
 use super::exit::{Exit, Failure};
+use super::known;
 use super::output::Output;
 use super::source::{self, Found, Loaded, Named, Source};
 use super::transfer::{self, End, Plan, Wish};
@@ -128,7 +129,9 @@ fn wish(
             format!("{source}: the link asks for some of the files; all of them are fetched"),
         );
     }
+    let state = &plan.settings.config.state;
     let dest = args.transfer.dest.clone();
+    let dest = dest.or_else(|| known::place(state, named.info_hash));
     plan.wishes.push(Wish {
         named,
         dest: transfer::absolute(&dest.unwrap_or_else(|| PathBuf::from(".")))?,

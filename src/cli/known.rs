@@ -21,11 +21,21 @@ pub(crate) struct Known {
 /// Looks `info_hash` up in the catalog of the folder `state`, which may be in use or not exist. What is damaged is unknown.
 pub(crate) fn find(state: &Path, info_hash: InfoHash) -> Option<Known> {
     let entry = store::glance(state, info_hash)?;
-    let metainfo = Metainfo::parse(&entry.metainfo).ok()?;
-    (metainfo.info.info_hash() == info_hash).then_some(Known {
-        metainfo,
+    Some(Known {
+        metainfo: parse(info_hash, &entry.metainfo)?,
         dest: entry.choices.dest,
     })
+}
+
+/// The folder that the payload of `info_hash` is in, as far as the catalog of the folder `state` knows.
+pub(crate) fn place(state: &Path, info_hash: InfoHash) -> Option<PathBuf> {
+    store::glance_choices(state, info_hash).map(|choices| choices.dest)
+}
+
+/// The metainfo of `info_hash`, unless these bytes are not that.
+pub(crate) fn parse(info_hash: InfoHash, bytes: &[u8]) -> Option<Metainfo> {
+    let metainfo = Metainfo::parse(bytes).ok()?;
+    (metainfo.info.info_hash() == info_hash).then_some(metainfo)
 }
 
 /// Runs a short errand at the store to its end.

@@ -5,7 +5,7 @@ use std::path::Path;
 use indicatif::BinaryBytes;
 use seedbank::base::InfoHash;
 use seedbank::format::metainfo::Metainfo;
-use seedbank::store::{self, CatalogEntry, History, Opened, ScrubMark, Store, StoreError};
+use seedbank::store::{self, Catalog, Choices, History, Opened, ScrubMark, Store, StoreError};
 use serde::Serialize;
 
 use super::args::{StateAction, StateArgs};
@@ -19,7 +19,8 @@ use super::state;
 struct Listed {
     info_hash: String,
     name: String,
-    dest: String,
+    /// `null` if nobody can tell any more.
+    dest: Option<String>,
     length: u64,
     pieces: u32,
     /// Pieces that survive a power cut.
@@ -76,46 +77,69 @@ fn list(folder: &Path, json: bool, out: &Output) -> Result<Exit, Failure> {
     })
 }
 
-/// The torrents of the catalog, and a line for each file of it that cannot be read.
+/// The torrents of the catalog, and a line for each that is damaged.
 async fn read(store: &Store) -> Result<(Vec<Listed>, Vec<String>), StoreError> {
-    let catalog = store.catalog().await?;
+    let mut catalog = store.catalog().await?;
     let damaged = catalog.damaged.iter();
     let mut damaged: Vec<String> = damaged
         .map(|(path, why)| format!("{}: {why}", path.display()))
         .collect();
+    damaged.extend(advice(&catalog));
+    let homeless = std::mem::take(&mut catalog.homeless);
+    let homeless = homeless
+        .into_iter()
+        .map(|(hash, bytes)| (hash, bytes, None));
+    let entries = catalog.entries.into_iter();
+    let entries = entries.map(|entry| (entry.info_hash, entry.metainfo, Some(entry.choices)));
     let mut listed = Vec::new();
-    for entry in catalog.entries {
-        match Metainfo::parse(&entry.metainfo) {
-            Ok(metainfo) => listed.push(look_up(store, &entry, &metainfo).await?),
-            Err(error) => damaged.push(format!("{}: {error}", entry.info_hash)),
+    for (info_hash, metainfo, choices) in entries.chain(homeless) {
+        if let Some(metainfo) = known::parse(info_hash, &metainfo) {
+            listed.push(look_up(store, &metainfo, choices).await?);
         }
     }
+    listed.sort_by(|a, b| a.info_hash.cmp(&b.info_hash));
     Ok((listed, damaged))
+}
+
+/// What to do about each torrent of which a part is lost.
+fn advice(catalog: &Catalog) -> Vec<String> {
+    let unknown = |(hash, _): &(InfoHash, Vec<u8>)| {
+        format!("{hash}: its place is lost; name it with `seedbank get {hash} --dest DIR`")
+    };
+    let homeless = catalog.homeless.iter().map(unknown);
+    let entries = catalog.entries.iter();
+    let metainfo = entries.map(|entry| (entry.info_hash, &entry.metainfo));
+    let metainfo = metainfo.chain(catalog.homeless.iter().map(|(hash, bytes)| (*hash, bytes)));
+    let broken = metainfo.filter(|(hash, bytes)| known::parse(*hash, bytes).is_none());
+    let refetch = |(hash, _): (InfoHash, _)| {
+        format!("{hash}: its .torrent is damaged; `seedbank get {hash}` asks peers for it again")
+    };
+    homeless.chain(broken.map(refetch)).collect()
 }
 
 async fn look_up(
     store: &Store,
-    entry: &CatalogEntry,
     metainfo: &Metainfo,
+    choices: Option<Choices>,
 ) -> Result<Listed, StoreError> {
     let info = &metainfo.info;
     let pieces = info.geometry().pieces();
     let record = store
-        .load(entry.info_hash, pieces, info.files().len())
+        .load(info.info_hash(), pieces, info.files().len())
         .await?;
-    let mark = store.scrub_mark(entry.info_hash).await;
+    let mark = store.scrub_mark(info.info_hash()).await;
     let durable = record.map_or(0, |record| match record.finished {
         true => pieces,
         false => record.durable.count(),
     });
     Ok(Listed {
-        info_hash: entry.info_hash.to_string(),
+        info_hash: info.info_hash().to_string(),
         name: info.name().to_owned(),
-        dest: entry.choices.dest.display().to_string(),
+        paused: choices.as_ref().is_some_and(|choices| choices.paused),
+        dest: choices.map(|choices| choices.dest.display().to_string()),
         length: info.geometry().total(),
         pieces,
         durable,
-        paused: entry.choices.paused,
         scrubbed: mark.and_then(|mark| scrubbed(&mark)),
     })
 }
@@ -127,12 +151,15 @@ fn scrubbed(mark: &ScrubMark) -> Option<String> {
 
 fn human(torrent: &Listed, out: &Output) {
     let percent = 100 * u64::from(torrent.durable) / u64::from(torrent.pieces.max(1));
+    let place = match &torrent.dest {
+        Some(dest) => format!("in {dest}"),
+        None => "in a place that is lost".to_owned(),
+    };
     out.clean_line(format_args!(
-        "{}  {percent:>3} %  {:>12}  {}  in {}{}{}",
+        "{}  {percent:>3} %  {:>12}  {}  {place}{}{}",
         torrent.info_hash,
         BinaryBytes(torrent.length).to_string(),
         torrent.name,
-        torrent.dest,
         if torrent.paused { "  (paused)" } else { "" },
         torrent
             .scrubbed
@@ -142,10 +169,12 @@ fn human(torrent: &Listed, out: &Output) {
 }
 
 fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
-    let report = store::check(folder).map_err(|error| known::of_store(&error))?;
+    let mut report = store::check(folder).map_err(|error| known::of_store(&error))?;
+    report.problems.extend(advice(&report.catalog));
+    let torrents = report.catalog.entries.len() + report.catalog.homeless.len();
     if out.wants_json() {
         out.json(&serde_json::json!({
-            "torrents": report.torrents, "rows": report.rows, "problems": report.problems,
+            "torrents": torrents, "rows": report.rows, "problems": report.problems,
             "passed_over": report.passed_over,
         }));
     } else {
@@ -157,10 +186,7 @@ fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
             .passed_over
             .iter()
             .for_each(|row| out.clean_line(format_args!("{row}; it is passed over")));
-        out.line(format_args!(
-            "{} torrents, {} rows",
-            report.torrents, report.rows
-        ));
+        out.line(format_args!("{torrents} torrents, {} rows", report.rows));
     }
     if report.problems.is_empty() {
         return Ok(Exit::Done);
@@ -171,8 +197,11 @@ fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
 }
 
 fn rebuild(folder: &Path, out: &Output) -> Result<Exit, Failure> {
-    let moved = known::run(store::rebuild(folder.to_owned()))?;
-    if moved {
+    let rebuilt = known::run(store::rebuild(folder.to_owned()))?;
+    for path in &rebuilt.mended {
+        out.say(format_args!("{} is written anew", path.display()));
+    }
+    if rebuilt.moved {
         let kept = folder.join("db.broken");
         out.say(format_args!(
             "the old database is kept in {}",
@@ -204,8 +233,7 @@ fn forget(folder: &Path, info_hash: InfoHash, out: &Output) -> Result<Exit, Fail
 }
 
 async fn forget_in(store: &Store, info_hash: InfoHash) -> Result<bool, StoreError> {
-    let entries = store.catalog().await?.entries;
-    let known = entries.iter().any(|entry| entry.info_hash == info_hash);
+    let known = store.knows(info_hash).await?;
     if known {
         store.remove_torrent(info_hash).await?;
     }

@@ -3,12 +3,11 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use seedbank::engine::{AddTorrent, Engine, EngineError, Fetched, Goal, State, Status, Torrent};
+use seedbank::engine::{AddTorrent, EngineError, Fetched, Goal, State, Status, Torrent};
 use tokio::time::sleep;
 
 use super::args::{Keep, TransferArgs};
@@ -20,9 +19,6 @@ use super::save;
 use super::session::{self, Session};
 use super::source::Named;
 use super::watch::Watch;
-
-/// How often the end of everything is looked for.
-const TICK: Duration = Duration::from_millis(250);
 
 /// A run of the engine.
 #[derive(Debug)]
@@ -92,7 +88,8 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::open(path, &error))
 }
 
-/// Runs the plan to its end. A torrent that fails is told of at once and makes the exit status; the others go on.
+/// Runs the plan to its end. A torrent that fails is told of at once; the others go on, and so may it when its trouble passes. If
+/// it has not when the run ends, that makes the exit status.
 ///
 /// # Errors
 /// If the engine cannot start.
@@ -118,8 +115,55 @@ type Awaited<'a> = Pin<Box<dyn Future<Output = Step<'a>> + 'a>>;
 enum Step<'a> {
     /// The metadata of a wish is there, or cannot be had.
     Fetched(&'a Wish, Vec<SocketAddr>, Result<Fetched, EngineError>),
-    /// A torrent is complete, with the place of its payload; or it failed.
-    Completed(PathBuf, Result<(), EngineError>),
+    /// A torrent is complete; or it ended.
+    Completed(Running, Result<(), EngineError>),
+}
+
+/// What is not done yet.
+#[derive(Default)]
+struct Work<'a> {
+    awaited: Vec<Awaited<'a>>,
+    /// Wishes whose metadata is not there.
+    fetching: usize,
+    /// Torrents that are not complete.
+    running: Vec<Torrent>,
+}
+
+impl<'a> Work<'a> {
+    fn fetch(&mut self, inquiry: Awaited<'a>) {
+        self.fetching += 1;
+        self.awaited.push(inquiry);
+    }
+
+    fn complete(&mut self, running: Running) {
+        self.running.push(running.0.clone());
+        self.awaited.push(completion(running));
+    }
+
+    /// The next step; nothing once all is done, or every torrent that is left has failed. Who is `patient` leaves those out of it
+    /// whose trouble may pass.
+    async fn next(&mut self, patient: bool) -> Option<Step<'a>> {
+        let stuck = async {
+            match self.fetching {
+                0 => all_failed(&self.running, patient).await,
+                _ => std::future::pending().await,
+            }
+        };
+        let step = tokio::select! {
+            biased;
+            step = first_of(&mut self.awaited) => step,
+            () = stuck => None,
+        };
+        match &step {
+            Some(Step::Fetched(..)) => self.fetching -= 1,
+            Some(Step::Completed((torrent, _), _)) => {
+                let done = torrent.info_hash();
+                self.running.retain(|torrent| torrent.info_hash() != done);
+            }
+            None => {}
+        }
+        step
+    }
 }
 
 /// The first of `work` to be done, which is taken from it; nothing if there is none.
@@ -149,7 +193,7 @@ struct Run<'a> {
     plan: &'a Plan,
     watch: Watch<'a>,
     added: Vec<Running>,
-    /// The status of the first thing that went wrong, which was told.
+    /// The status of the first thing that went wrong for good, which was told.
     failure: Option<Exit>,
 }
 
@@ -213,47 +257,85 @@ impl<'a> Run<'a> {
         match self.plan.end {
             End::Complete(keep) => self.complete(keep).await,
             End::Stopped => {
+                let torrents = self.added.iter().map(|(torrent, _)| torrent.clone());
+                let torrents: Vec<_> = torrents.collect();
                 // Why, the events told.
-                let failed = all_failed(self.session.engine);
-                if let Some(error) = self.until(failed).await {
-                    self.failure.get_or_insert(Failure::from(error).exit);
-                }
+                self.until(all_failed(&torrents, true)).await;
             }
         }
     }
 
-    /// Waits until everything is complete or failed, and seeds for as long as is asked for then.
+    /// Waits until everything is complete or failed, and seeds for as long as is asked for then. Who is to seed for ever waits for
+    /// troubles to pass as well.
     async fn complete(&mut self, keep: Keep) {
-        let mut work: Vec<Awaited<'a>> = Vec::new();
-        work.extend(self.added.iter().cloned().map(completion));
+        let mut work = Work::default();
+        self.added
+            .iter()
+            .cloned()
+            .for_each(|running| work.complete(running));
         let plan = self.plan;
         for wish in &plan.wishes {
-            work.push(self.inquiry(wish));
+            work.fetch(self.inquiry(wish));
         }
+        let patient = keep == Keep::Forever;
         let mut any = false;
         loop {
-            let Some(step) = self.until(first_of(&mut work)).await else {
-                return;
-            };
-            let Some(step) = step else {
-                break;
-            };
-            match step {
-                Step::Fetched(wish, peers, fetched) => {
-                    let running = self.fetched(wish, peers, fetched).await;
-                    work.extend(running.map(completion));
-                }
-                Step::Completed(path, Ok(())) => {
-                    any = true;
-                    self.session.out.result(path.display());
-                }
-                Step::Completed(_, Err(error)) => self.fail(&error.into()),
+            match self.until(work.next(patient)).await {
+                Some(Some(step)) => any |= self.take(step, &mut work).await,
+                Some(None) => break,
+                None => return,
             }
         }
-        match keep {
-            Keep::For(time) if any => drop(self.until(sleep(time)).await),
-            Keep::Forever if any => drop(self.until(std::future::pending::<()>()).await),
-            _ => {}
+        if any {
+            self.keep(keep, &mut work).await;
+        }
+        // Told before, but maybe long ago.
+        let failures: Vec<_> = self.failures().collect();
+        failures.iter().for_each(|failure| self.fail(failure));
+    }
+
+    /// Seeds for as long as is asked for. What failed may go on meanwhile.
+    async fn keep(&mut self, keep: Keep, work: &mut Work<'a>) {
+        let over = async {
+            match keep {
+                Keep::For(time) => sleep(time).await,
+                Keep::Forever => std::future::pending().await,
+            }
+        };
+        let mut over = pin!(over);
+        loop {
+            let next = async {
+                tokio::select! {
+                    biased;
+                    () = &mut over => None,
+                    Some(step) = work.next(true) => Some(step),
+                }
+            };
+            match self.until(next).await {
+                Some(Some(step)) => drop(self.take(step, work).await),
+                Some(None) | None => break,
+            }
+        }
+    }
+
+    /// Takes a step; true if a torrent is complete.
+    async fn take(&mut self, step: Step<'a>, work: &mut Work<'a>) -> bool {
+        match step {
+            Step::Fetched(wish, peers, fetched) => {
+                let running = self.fetched(wish, peers, fetched).await;
+                running
+                    .into_iter()
+                    .for_each(|running| work.complete(running));
+                false
+            }
+            Step::Completed((_, path), Ok(())) => {
+                self.session.out.result(path.display());
+                true
+            }
+            Step::Completed(_, Err(error)) => {
+                self.fail(&error.into());
+                false
+            }
         }
     }
 
@@ -298,12 +380,22 @@ impl<'a> Run<'a> {
         .await
     }
 
+    /// What keeps torrents from going on now.
+    fn failures(&self) -> impl Iterator<Item = Failure> + '_ {
+        let states = self.added.iter().map(|(torrent, _)| torrent.status().state);
+        states.filter_map(|state| match state {
+            State::Failed(error) => Some(error.into()),
+            _ => None,
+        })
+    }
+
     /// How the run ended, of `wanted` torrents.
     fn verdict(mut self, wanted: usize) -> Exit {
         self.watch.clear();
+        let failure = self.failures().next().map(|failure| failure.exit);
         let done = self.added.iter();
         let done = done.filter(|(torrent, _)| is_done(&torrent.status()));
-        match self.failure {
+        match self.failure.or(failure) {
             Some(exit) => exit,
             None if done.count() < wanted => Exit::Stopped,
             None => Exit::Done,
@@ -321,11 +413,21 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Waits for the end of a torrent.
+/// Waits until a torrent is complete, however often it fails before; or for its end.
 fn completion<'a>((torrent, path): Running) -> Awaited<'a> {
     Box::pin(async move {
-        let completed = torrent.completed().await;
-        Step::Completed(path, completed)
+        let ended = |status: &Status| matches!(status.state, State::Seeding | State::Removed);
+        let mut status = torrent.watch();
+        let complete = match status.wait_for(ended).await {
+            Ok(status) => matches!(status.state, State::Seeding),
+            Err(_) => false,
+        };
+        let completed = match complete {
+            true => Ok(()),
+            // It ended, or its task died: which of them, it knows.
+            false => torrent.completed().await,
+        };
+        Step::Completed((torrent, path), completed)
     })
 }
 
@@ -333,18 +435,19 @@ fn is_done(status: &Status) -> bool {
     matches!(status.state, State::Seeding) || (status.total > 0 && status.durable == status.total)
 }
 
-/// Waits until no torrent is left that works, and tells why the last of them does not.
-async fn all_failed(engine: &Engine) -> EngineError {
-    let failure = |torrent: Torrent| match torrent.status().state {
-        State::Failed(error) => Some(error),
-        _ => None,
+/// Waits until none of `torrents` works. Who is `patient` takes a torrent whose trouble may pass for one that works.
+async fn all_failed(torrents: &[Torrent], patient: bool) {
+    let has_failed = |status: &Status| match &status.state {
+        State::Failed(error) => !(patient && error.is_passing()),
+        _ => false,
     };
-    loop {
-        let failures: Option<Vec<_>> = engine.torrents().into_iter().map(failure).collect();
-        if let Some(error) = failures.and_then(|mut failures| failures.pop()) {
-            return error;
+    while !torrents.iter().all(|torrent| has_failed(&torrent.status())) {
+        for torrent in torrents {
+            if torrent.watch().wait_for(has_failed).await.is_err() {
+                // Its task died, which whoever waits for its completion hears of.
+                std::future::pending::<()>().await;
+            }
         }
-        sleep(TICK).await;
     }
 }
 
@@ -354,20 +457,39 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_done_first_comes_first_and_nothing_is_lost() {
-        let done = |name: &str, turns: usize| -> Awaited<'static> {
-            let path = PathBuf::from(name);
+        let (wish, names) = (wish(), ["slow", "fast", "middling"]);
+        let done = |at: usize, turns: usize| -> Awaited<'_> {
+            let (wish, name) = (&wish, names[at].to_owned());
             Box::pin(async move {
                 for _ in 0..turns {
                     tokio::task::yield_now().await;
                 }
-                Step::Completed(path, Ok(()))
+                Step::Fetched(wish, Vec::new(), Err(EngineError::Defect(name)))
             })
         };
-        let mut work = vec![done("slow", 9), done("fast", 1), done("middling", 4)];
+        let mut work = Work::default();
+        for (at, turns) in [(0, 9), (1, 1), (2, 4)] {
+            work.fetch(done(at, turns));
+        }
         let mut order = Vec::new();
-        while let Some(Step::Completed(path, Ok(()))) = first_of(&mut work).await {
-            order.push(path.display().to_string());
+        while let Some(Step::Fetched(_, _, Err(EngineError::Defect(name)))) = work.next(false).await
+        {
+            order.push(name);
         }
         assert_eq!(order, ["fast", "middling", "slow"]);
+        assert_eq!(work.fetching, 0);
+    }
+
+    fn wish() -> Wish {
+        let link = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
+        let magnet: seedbank::format::magnet::Magnet = link.parse().unwrap();
+        Wish {
+            named: Named {
+                info_hash: seedbank::base::InfoHash([0xab; 20]),
+                magnet,
+            },
+            dest: PathBuf::new(),
+            overwrite: false,
+        }
     }
 }

@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
-
 use super::file::OpenFile;
 use super::lock::{self, Hold};
 use super::place::{Place, identity};
-use super::{DiskError, FileSpec, Layout, Payload, SpecKind};
+use super::{DiskError, FileSpec, Layout, Medium, Payload, SpecKind};
 use crate::base::{FileIdentity, limits};
 
 /// What a payload is opened for.
@@ -127,8 +125,8 @@ fn to_lock(layout: &Layout) -> Vec<usize> {
 }
 
 /// Opens for reading: locks what is there, makes nothing.
-pub(super) fn open_to_read(layout: &Layout) -> Result<Ready, DiskError> {
-    let place = Place::open(layout.root())?;
+pub(super) fn open_to_read(layout: &Layout, medium: &Arc<dyn Medium>) -> Result<Ready, DiskError> {
+    let place = Place::on(medium, layout.root())?;
     let found = survey(layout, &place)?;
     let poisoned = fresh_marks(layout);
     let mut locked = HashMap::new();
@@ -140,7 +138,8 @@ pub(super) fn open_to_read(layout: &Layout) -> Result<Ready, DiskError> {
         let file = place.open_file(layout.relative(&spec.path), false)?;
         lock::hold(&file, &spec.path, Hold::Shared)?;
         let mark = Arc::clone(&poisoned[at]);
-        let open = OpenFile::new(spec.path.clone(), file, spec.length, false, mark);
+        let medium = Arc::clone(medium);
+        let open = OpenFile::new(spec.path.clone(), file, spec.length, false, mark, medium);
         locked.insert(at, Arc::new(open));
     }
     let files = layout.files().iter().zip(&found);
@@ -178,8 +177,9 @@ pub(super) fn open_to_write(
     overwrite: bool,
     ours: &[bool],
     mapped: impl Fn(&Place) -> bool,
+    medium: &Arc<dyn Medium>,
 ) -> Result<Ready, DiskError> {
-    let place = Place::make(layout.root())?;
+    let place = Place::make(medium, layout.root())?;
     let found = survey(layout, &place)?;
     let files = || layout.files().iter().zip(&found);
     let states: Vec<_> = files()
@@ -274,8 +274,9 @@ impl Making<'_> {
                         self.make_file(spec, states[at], found[at].as_ref(), lock.contains(&at))?;
                     if lock.contains(&at) {
                         let mark = Arc::clone(&self.poisoned[at]);
+                        let (path, medium) = (spec.path.clone(), Arc::clone(self.place.medium()));
                         let open =
-                            OpenFile::new(spec.path.clone(), file, spec.length, self.mapped, mark);
+                            OpenFile::new(path, file, spec.length, self.mapped, mark, medium);
                         self.locked.insert(at, Arc::new(open));
                     }
                 }
@@ -306,9 +307,9 @@ impl Making<'_> {
             FileState::Missing => {
                 self.make_parents(path)?;
                 let file = self.place.create_file(path);
-                let file = file.map_err(|error| match error {
+                let file = file.map_err(|error| match error.kind() {
                     // It was not there when we looked.
-                    Errno::EXIST => in_the_way(self.layout, self.place, &spec.path),
+                    io::ErrorKind::AlreadyExists => in_the_way(self.layout, self.place, &spec.path),
                     _ => DiskError::creating(&spec.path, error, spec.length, self.place.free()),
                 })?;
                 self.files.push(path.to_owned());
@@ -328,32 +329,33 @@ impl Making<'_> {
         }
         if now.len() != spec.length || still_to_allocate(spec, Some(&now)) > 0 {
             self.give_length(&file, spec, now.len())?;
-            file.sync_all()
+            self.medium()
+                .sync_all(&file)
                 .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
         } else if found.is_none() {
-            file.sync_all()
+            self.medium()
+                .sync_all(&file)
                 .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
         }
         Ok(file)
     }
 
     fn give_length(&self, file: &File, spec: &FileSpec, now: u64) -> Result<(), DiskError> {
-        let full =
-            |error: Errno| DiskError::creating(&spec.path, error, spec.length, self.place.free());
-        if spec.length > 0 {
-            match allocate(file, spec.length) {
-                Ok(()) => {}
-                // Without fallocate the length at least is final; running out of space then shows as a failed write.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(error) => {
-                    // What was there gets its length back, to be found as it was.
-                    let _ = file.set_len(now);
-                    return Err(full(error));
-                }
-            }
+        let full = |error| DiskError::creating(&spec.path, error, spec.length, self.place.free());
+        if spec.length > 0
+            && let Err(error) = allocate(self.medium(), file, spec.length)
+            // Without fallocate the length at least is final; running out of space then shows as a failed write.
+            && !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+        {
+            // What was there gets its length back, to be found as it was.
+            let _ = self.medium().set_len(file, now);
+            return Err(full(error));
         }
-        file.set_len(spec.length)
-            .map_err(|error| DiskError::creating(&spec.path, error, spec.length, self.place.free()))
+        self.medium().set_len(file, spec.length).map_err(full)
+    }
+
+    fn medium(&self) -> &dyn Medium {
+        &**self.place.medium()
     }
 
     fn make_link(&mut self, spec: &FileSpec, target: &Path) -> Result<(), DiskError> {
@@ -382,15 +384,15 @@ impl Making<'_> {
     }
 }
 
-fn allocate(file: &File, length: u64) -> Result<(), Errno> {
+fn allocate(medium: &dyn Medium, file: &File, length: u64) -> io::Result<()> {
     // A signal may interrupt a long allocation; what was allocated stays, so this comes to an end.
     for _ in 0..1_000 {
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
-            Err(Errno::INTR) => {}
+        match medium.allocate(file, length) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }
     }
-    Err(Errno::INTR)
+    Err(io::ErrorKind::Interrupted.into())
 }
 
 /// What a link at `path` says to get to `target`, both relative to the root: relative, so that the folder can be moved.

@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustix::fs::{Advice, SeekFrom};
+use rustix::fs::SeekFrom;
 
 use super::DiskError;
 use super::map::{Map, Refused, start_write_back};
+use super::medium::{self, Medium};
 use super::place::identity;
 use crate::base::{FileIdentity, limits};
 
@@ -19,6 +20,7 @@ use crate::base::{FileIdentity, limits};
 pub(super) struct OpenFile {
     path: PathBuf,
     file: File,
+    medium: Arc<dyn Medium>,
     /// The length that the torrent gives it, in bytes.
     length: u64,
     map: RwLock<Option<Map>>,
@@ -38,6 +40,7 @@ impl OpenFile {
         length: u64,
         mapped: bool,
         poisoned: Arc<AtomicBool>,
+        medium: Arc<dyn Medium>,
     ) -> Self {
         let map = if mapped {
             Map::new(&file, length)
@@ -47,6 +50,7 @@ impl OpenFile {
         Self {
             path,
             file,
+            medium,
             length,
             map: RwLock::new(map),
             dirty: AtomicBool::new(false),
@@ -78,7 +82,7 @@ impl OpenFile {
     /// # Errors
     /// [`DiskError::Vanished`] if the file ends before that.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let read = self.file.read_exact_at(buffer, offset);
+        let read = medium::read_exact(&*self.medium, &self.file, offset, buffer);
         read.map_err(|error| DiskError::reading(&self.path, error))
     }
 
@@ -117,7 +121,7 @@ impl OpenFile {
         if self.metadata()?.len() != self.length {
             return Err(DiskError::vanished(&self.path));
         }
-        let written = self.file.write_all_at(data, offset);
+        let written = medium::write_all(&*self.medium, &self.file, offset, data);
         written.map_err(|error| match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => {
                 let need = data.len() as u64;
@@ -153,7 +157,7 @@ impl OpenFile {
                 map.release();
             }
         }
-        self.file.sync_data()
+        self.medium.sync_data(&self.file)
     }
 
     fn check_poison(&self) -> Result<(), DiskError> {
@@ -195,7 +199,7 @@ impl OpenFile {
     pub(super) fn forget_if_poisoned(&self) {
         if self.poisoned.load(Ordering::Acquire) {
             self.unmap();
-            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+            self.medium.drop_cache(&self.file);
         }
     }
 
@@ -226,13 +230,15 @@ pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kernel;
     use super::*;
 
     fn open(length: u64, mapped: bool) -> (tempfile::NamedTempFile, OpenFile) {
         let named = tempfile::NamedTempFile::new().unwrap();
         named.as_file().set_len(length).unwrap();
         let (path, file) = (named.path().to_owned(), named.reopen().unwrap());
-        let file = OpenFile::new(path, file, length, mapped, Arc::default());
+        let medium = Arc::new(Kernel);
+        let file = OpenFile::new(path, file, length, mapped, Arc::default(), medium);
         (named, file)
     }
 

@@ -108,6 +108,7 @@ impl Files {
             spec.length,
             write && self.mapped,
             mark,
+            Arc::clone(self.place.medium()),
         ))
     }
 

@@ -192,6 +192,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kernel;
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -206,6 +207,7 @@ mod tests {
                 10,
                 false,
                 Arc::clone(&poisoned),
+                Arc::new(Kernel),
             ))
         }
     }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::sigbus::{self, Guard};
 
@@ -43,6 +43,9 @@ impl Map {
             pages.as_ptr() as usize,
             len.next_multiple_of(sigbus::page_len()),
         )?;
+        // Pieces come in random order. Without this advice every page that is made ready brings its neighbours along, which pushes others out
+        // where memory is scarce: in a control group of 128 MiB that took ten times as long. The advice may be refused; it is only that.
+        let _ = pages.advise(Advice::Random);
         Some(Self { guard, pages })
     }
 

@@ -3,14 +3,15 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::DiskError;
+use super::{DiskError, Kernel, Medium};
 use crate::base::FileIdentity;
 
 /// An open destination folder.
@@ -18,6 +19,8 @@ use crate::base::FileIdentity;
 pub(super) struct Place {
     root: PathBuf,
     folder: OwnedFd,
+    /// By which everything below it is changed.
+    medium: Arc<dyn Medium>,
 }
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
@@ -27,30 +30,40 @@ const CAREFUL: OFlags = OFlags::CLOEXEC
     .union(OFlags::NOCTTY);
 
 impl Place {
-    /// Opens the folder `root`, which may itself be reached through links.
+    /// Opens the folder `root`, which may itself be reached through links, to look at it.
     ///
     /// # Errors
     /// [`DiskError::NotFound`] or [`DiskError::CannotOpen`].
     pub(super) fn open(root: &Path) -> Result<Self, DiskError> {
+        let kernel: Arc<dyn Medium> = Arc::new(Kernel);
+        Self::on(&kernel, root)
+    }
+
+    /// As [`Place::open`], with all changes by way of `medium`.
+    pub(super) fn on(medium: &Arc<dyn Medium>, root: &Path) -> Result<Self, DiskError> {
         let folder = rustix::fs::openat(CWD, root, FOLDER, Mode::empty())
             .map_err(|error| DiskError::opening(root, error))?;
-        let root = root.to_owned();
-        Ok(Self { root, folder })
+        let (root, medium) = (root.to_owned(), Arc::clone(medium));
+        Ok(Self {
+            root,
+            folder,
+            medium,
+        })
     }
 
     /// Makes the folder `root` and those above it as needed, each durable before it is used, and opens it.
     ///
     /// # Errors
     /// [`DiskError::CannotCreate`] and its kin.
-    pub(super) fn make(root: &Path) -> Result<Self, DiskError> {
+    pub(super) fn make(medium: &Arc<dyn Medium>, root: &Path) -> Result<Self, DiskError> {
         let above = root.parent().unwrap_or(root);
         let above = if above.as_os_str().is_empty() {
             Path::new(".")
         } else {
             above
         };
-        let sync_above = || File::open(above).and_then(|folder| folder.sync_all());
-        match Self::open(root) {
+        let sync_above = || medium.sync_folder(File::open(above)?.as_fd());
+        match Self::on(medium, root) {
             Err(DiskError::NotFound { .. }) => {}
             opened => {
                 // An earlier run may have made it and been killed before this. Whether we may do it if not is beside the point.
@@ -59,16 +72,23 @@ impl Place {
             }
         }
         if above != Path::new(".") && above != root {
-            Self::make(above)?;
+            Self::make(medium, above)?;
         }
-        match std::fs::create_dir(root) {
+        let create = |name| medium.create_folder(File::open(above)?.as_fd(), name);
+        // A path that ends in `..` names nothing that could be made.
+        match root.file_name().map_or(Ok(()), create) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(DiskError::creating(root, error, 0, 0));
             }
             _ => {}
         }
         sync_above().map_err(|error| DiskError::io(above, "sync", error))?;
-        Self::open(root)
+        Self::on(medium, root)
+    }
+
+    /// By which it is changed.
+    pub(super) fn medium(&self) -> &Arc<dyn Medium> {
+        &self.medium
     }
 
     /// The descriptor.
@@ -143,10 +163,9 @@ impl Place {
     }
 
     /// Makes the file `path`, which must not exist.
-    pub(super) fn create_file(&self, path: &Path) -> Result<File, Errno> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        self.open_below(path, flags, Mode::from_raw_mode(0o666))
-            .map(File::from)
+    pub(super) fn create_file(&self, path: &Path) -> io::Result<File> {
+        let (folder, name) = self.parent(path)?;
+        self.medium.create_file(folder.as_fd(), name)
     }
 
     /// What lies at `path`: `None` if nothing does.
@@ -188,7 +207,7 @@ impl Place {
         Ok(made)
     }
 
-    fn make_folder(&self, above: &Path, name: &OsStr) -> Result<bool, Errno> {
+    fn make_folder(&self, above: &Path, name: &OsStr) -> io::Result<bool> {
         match self.open_below(
             &above.join(name),
             OFlags::PATH | OFlags::DIRECTORY,
@@ -196,25 +215,25 @@ impl Place {
         ) {
             Ok(_) => return Ok(false),
             Err(Errno::NOENT) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         let above = self.open_below(above, FOLDER, Mode::empty())?;
-        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777)) {
+        match self.medium.create_folder(above.as_fd(), name) {
             Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Makes `path` a symbolic link with the text `target`; true unless it is that link already.
-    pub(super) fn make_link(&self, path: &Path, target: &Path) -> Result<bool, Errno> {
+    pub(super) fn make_link(&self, path: &Path, target: &Path) -> io::Result<bool> {
         let (folder, name) = self.parent(path)?;
-        match rustix::fs::symlinkat(target, &folder, name) {
-            Err(Errno::EXIST) => {
+        match self.medium.create_link(folder.as_fd(), name, target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let text = rustix::fs::readlinkat(&folder, name, Vec::new()).ok();
                 let same = text
                     .is_some_and(|text| text.as_bytes() == target.as_os_str().as_encoded_bytes());
-                if same { Ok(false) } else { Err(Errno::EXIST) }
+                if same { Ok(false) } else { Err(error) }
             }
             other => other.map(|()| true),
         }
@@ -223,7 +242,7 @@ impl Place {
     /// Removes a file or link that this process made; best effort, the caller has a worse error to tell.
     pub(super) fn remove_file(&self, path: &Path) {
         if let Ok((folder, name)) = self.parent(path) {
-            let _ = rustix::fs::unlinkat(&folder, name, AtFlags::empty());
+            let _ = self.medium.remove_file(folder.as_fd(), name);
         }
     }
 
@@ -231,7 +250,7 @@ impl Place {
     pub(super) fn remove_folders(&self, paths: &[PathBuf]) {
         for path in paths.iter().rev() {
             if let Ok((folder, name)) = self.parent(path) {
-                let _ = rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR);
+                let _ = self.medium.remove_folder(folder.as_fd(), name);
             }
         }
     }
@@ -245,7 +264,8 @@ impl Place {
     /// Makes the entries of the folder `path` durable.
     pub(super) fn sync_folder(&self, path: &Path) -> Result<(), DiskError> {
         self.open_below(path, FOLDER, Mode::empty())
-            .and_then(rustix::fs::fsync)
+            .map_err(io::Error::from)
+            .and_then(|folder| self.medium.sync_folder(folder.as_fd()))
             .map_err(|error| DiskError::io(&self.root.join(path), "sync", error))
     }
 

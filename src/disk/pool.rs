@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::create::{self, Access, Found, Opened};
 use super::handles::Handles;
-use super::{DiskError, Layout, Payload, WritePath};
+use super::{DiskError, Kernel, Layout, Medium, Payload, WritePath};
 use crate::base::{PieceIndex, limits};
 
 /// Threads for what waits on the disk and does not compute; a disk gains little from more syncs at once.
@@ -36,6 +36,7 @@ struct Pool {
     /// Made when it is first needed: most processes scrub nothing.
     scrub: OnceLock<Arc<Lane>>,
     handles: Arc<Handles>,
+    medium: Arc<dyn Medium>,
     payloads: AtomicU64,
 }
 
@@ -53,12 +54,21 @@ impl Disk {
     /// # Panics
     /// If the system refuses to start a thread, as [`std::thread::spawn`] does.
     pub fn new(threads: usize) -> Self {
+        Self::on(threads, Arc::new(Kernel))
+    }
+
+    /// As [`Disk::new`], on another medium than the operating system's: for tests of what a crash leaves.
+    ///
+    /// # Panics
+    /// As [`Disk::new`].
+    pub fn on(threads: usize, medium: Arc<dyn Medium>) -> Self {
         let data = (0..threads.max(1)).map(|at| Lane::start(&format!("disk-{at}"), 1));
         let pool = Pool {
             data: data.collect(),
             slow: Lane::start("disk-sync", SLOW_THREADS),
             scrub: OnceLock::new(),
             handles: Arc::new(Handles::new()),
+            medium,
             payloads: AtomicU64::new(0),
         };
         let pool = Arc::new(pool);
@@ -78,15 +88,16 @@ impl Disk {
         path: WritePath,
     ) -> Result<Opened, DiskError> {
         let id = self.pool.payloads.fetch_add(1, Ordering::Relaxed);
-        let disk = self.clone();
+        let (disk, medium) = (self.clone(), Arc::clone(&self.pool.medium));
         let open = move || match access {
             Access::Read => {
-                let ready = create::open_to_read(&layout)?;
+                let ready = create::open_to_read(&layout, &medium)?;
                 Ok(Payload::opened(disk, id, layout, ready, None))
             }
             Access::Write { overwrite, ours } => {
-                let maps = |place: &super::place::Place| path.maps(place.folder());
-                let ready = create::open_to_write(&layout, overwrite, &ours, maps)?;
+                let maps =
+                    |place: &super::place::Place| medium.may_map() && path.maps(place.folder());
+                let ready = create::open_to_write(&layout, overwrite, &ours, maps, &medium)?;
                 let mapped = maps(&ready.place);
                 Ok(Payload::opened(disk, id, layout, ready, Some(mapped)))
             }

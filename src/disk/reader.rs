@@ -67,7 +67,9 @@ impl<'a> Reader<'a> {
             let Some((_, file)) = &self.open else {
                 continue;
             };
-            let read = self.way.read_exact_at(file, span.offset, now);
+            let read = self
+                .way
+                .read_exact_at(&**self.place.medium(), file, span.offset, now);
             read.map_err(|error| DiskError::reading(path, error))?;
         }
         Ok(())

@@ -8,11 +8,11 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::Medium;
 use super::map::cached_pages;
 
 /// `RWF_DONTCACHE`: drop what this read brought in.
@@ -43,28 +43,29 @@ impl Way {
     }
 
     /// Reads up to `buffer` at `offset`; takes to the next way where this one is not to be had.
-    pub(super) fn read_at(
+    fn read_at(
         &mut self,
+        medium: &dyn Medium,
         file: &File,
         offset: u64,
         buffer: &mut [u8],
     ) -> io::Result<usize> {
         if *self == Self::DontCache {
-            match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], offset, DONT_CACHE) {
-                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM) => {
+            match medium.read_uncached(file, offset, buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     *self = Self::DropAfter;
                     self.prepare(file);
                 }
-                read => return Ok(read?),
+                read => return read,
             }
         }
         if *self == Self::Cached {
-            return file.read_at(buffer, offset);
+            return medium.read(file, offset, buffer);
         }
         let windows = windows(offset, buffer.len() as u64);
         let empty = windows.filter(|&from| cached_pages(file, from, WINDOW) == Some(0));
         let empty: Vec<u64> = empty.collect();
-        let read = file.read_at(buffer, offset)?;
+        let read = medium.read(file, offset, buffer)?;
         for from in empty {
             // Only a cache that is a little fuller depends on it.
             let _ = rustix::fs::fadvise(file, from, NonZeroU64::new(WINDOW), Advice::DontNeed);
@@ -78,13 +79,14 @@ impl Way {
     /// [`io::ErrorKind::UnexpectedEof`] if the file ends before that, or what the system says.
     pub(super) fn read_exact_at(
         &mut self,
+        medium: &dyn Medium,
         file: &File,
         offset: u64,
         buffer: &mut [u8],
     ) -> io::Result<()> {
         let mut done = 0;
         while done < buffer.len() {
-            match self.read_at(file, offset + done as u64, &mut buffer[done..]) {
+            match self.read_at(medium, file, offset + done as u64, &mut buffer[done..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -92,6 +94,17 @@ impl Way {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads at `offset` by the kernel's own means, where it has them.
+pub(super) fn read_dont_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], offset, DONT_CACHE) {
+        // Filesystems, kernels and sandboxes that do not know the flag.
+        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        read => Ok(read?),
     }
 }
 
@@ -109,8 +122,10 @@ fn windows(offset: u64, len: u64) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Kernel;
     use crate::disk::sigbus::page_len;
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     const LEN: u64 = 1 << 20;
 
@@ -137,7 +152,8 @@ mod tests {
         let mut buffer = vec![0; 200_000];
         for offset in (0..LEN).step_by(buffer.len()) {
             let len = (LEN - offset).min(buffer.len() as u64) as usize;
-            way.read_exact_at(file, offset, &mut buffer[..len]).unwrap();
+            way.read_exact_at(&Kernel, file, offset, &mut buffer[..len])
+                .unwrap();
             assert!(buffer[..len].iter().all(|byte| *byte == 7));
         }
     }
@@ -160,9 +176,11 @@ mod tests {
         file.write_all(b"abc").unwrap();
         for mut way in [Way::Cached, Way::DontCache, Way::DropAfter] {
             let mut buffer = [0; 3];
-            way.read_exact_at(&file, 0, &mut buffer).unwrap();
+            way.read_exact_at(&Kernel, &file, 0, &mut buffer).unwrap();
             assert_eq!(&buffer, b"abc");
-            let error = way.read_exact_at(&file, 1, &mut buffer).unwrap_err();
+            let error = way
+                .read_exact_at(&Kernel, &file, 1, &mut buffer)
+                .unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
     }

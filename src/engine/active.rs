@@ -147,7 +147,7 @@ impl<'a> Active<'a> {
                 resources.port,
             ),
             swarm: Swarm::new(now, config, start),
-            checkpoint: Checkpoint::new(now),
+            checkpoint: Checkpoint::new(now, resources.pace),
             shelf: Shelf {
                 payload: prepared.payload.clone(),
                 failures: tell_failure,

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{FileIdentity, InfoHash};
+use crate::disk::{Kernel, Medium, Pace};
 use crate::format::host::HostPort;
 use crate::format::metainfo::Metainfo;
 
@@ -37,6 +39,24 @@ pub struct Config {
     pub max_up: Option<u64>,
     /// How often everything that is shared is re-read, to find and mend what rotted on the disk; `None` for never.
     pub scrub: Option<Duration>,
+}
+
+/// What an engine stands on. The default is this machine; tests of what a crash leaves put something else under it.
+#[derive(Clone, Debug)]
+pub struct Footing {
+    /// Where payload files lie.
+    pub medium: Arc<dyn Medium>,
+    /// When what is verified is made durable.
+    pub pace: Pace,
+}
+
+impl Default for Footing {
+    fn default() -> Self {
+        Self {
+            medium: Arc::new(Kernel),
+            pace: Pace::default(),
+        }
+    }
 }
 
 /// Settings of the DHT node.

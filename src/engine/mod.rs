@@ -37,7 +37,7 @@ use tokio::sync::broadcast;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-pub use config::{AddTorrent, Config, DhtConfig, Goal, IoMode, Wanted};
+pub use config::{AddTorrent, Config, DhtConfig, Footing, Goal, IoMode, Wanted};
 pub use dht::Search;
 pub use error::{EngineError, ErrorKind, Transport};
 pub use events::Event;
@@ -93,12 +93,20 @@ impl Engine {
     /// # Errors
     /// If the folder is in use or cannot be used, or the address cannot be bound.
     pub async fn start(config: Config) -> Result<Self, EngineError> {
+        Self::start_on(config, Footing::default()).await
+    }
+
+    /// As [`Engine::start`], on another medium or at another pace than this machine's: for tests of what a crash leaves.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_on(config: Config, footing: Footing) -> Result<Self, EngineError> {
         let sockets = Sockets::bind(&config)?;
         let addresses = sockets.addresses();
         let opened = Store::open(config.state.clone()).await?;
         let (dht, orders) = Dht::new();
         let dht = config.dht.is_some().then_some(dht);
-        let resources = Resources::new(&config, addresses, dht, opened.store);
+        let resources = Resources::new(&config, footing, addresses, dht, opened.store);
         let resources = Arc::new(resources);
         let first = resources.subscribe();
         finding(opened.history)

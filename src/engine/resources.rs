@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, broadcast};
 
-use super::config::{Config, IoMode};
+use super::config::{Config, Footing, IoMode};
 use super::dht::Dht;
 use super::events::{Event, Hex};
 use super::sockets::Addresses;
 use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, SCRUB_RATE_MAX, WRITE_BUDGET};
 use crate::base::{InfoHash, PeerId};
-use crate::disk::{Disk, WritePath};
+use crate::disk::{Disk, Pace, WritePath};
 use crate::net::spare::Spare;
 use crate::net::throttle::Throttle;
 use crate::proto::wire::Reserved;
@@ -31,6 +31,7 @@ pub(super) struct Resources {
     pub(super) store: Store,
     pub(super) disk: Disk,
     pub(super) write_path: WritePath,
+    pub(super) pace: Pace,
     /// Payload bytes received and not yet stored.
     pub(super) budget: Arc<Semaphore>,
     /// Connections that may still be made.
@@ -53,6 +54,7 @@ pub(super) struct Resources {
 impl Resources {
     pub(super) fn new(
         config: &Config,
+        footing: Footing,
         addresses: Addresses,
         dht: Option<Dht>,
         store: Store,
@@ -65,7 +67,8 @@ impl Resources {
             udp_port: addresses.udp.map(|addr| addr.port()),
             dht,
             store,
-            disk: Disk::new(cores.clamp(2, 8)),
+            disk: Disk::on(cores.clamp(2, 8), footing.medium),
+            pace: footing.pace,
             write_path: match config.io {
                 IoMode::Auto => WritePath::Auto,
                 IoMode::Mmap => WritePath::Mmap,

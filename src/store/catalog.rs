@@ -4,10 +4,14 @@
 //! `<info-hash>.json` says what was chosen for it; it is written first and removed last, so that a `.json` alone is a trace
 //! of a torrent that was never quite added, or is quite removed. Whether the metainfo is that of the info-hash is for the
 //! reader of metainfo to say.
+//!
+//! The place of a payload is written nowhere else, so `<info-hash>.json.copy` has the same content and is read in place of a
+//! `.json` that is damaged. Both carry a checksum, which whoever edits them by hand may leave out.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::durable;
@@ -17,6 +21,11 @@ use crate::base::limits::{CHOICES_MAX, METAINFO_MAX};
 
 /// The newest layout of a file of choices.
 const CHOICES_VERSION: u32 = 1;
+
+/// How the names of the files of a torrent end.
+const METAINFO: &str = "torrent";
+const MAIN: &str = "json";
+const COPY: &str = "json.copy";
 
 /// What a person chose for a torrent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +58,60 @@ struct ChoicesFile {
     version: u32,
     #[serde(flatten)]
     choices: Choices,
+    /// See [`checksum`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<String>,
+}
+
+impl ChoicesFile {
+    /// The bytes of the file that says `choices`.
+    fn render(choices: &Choices) -> serde_json::Result<Vec<u8>> {
+        let file = Self {
+            version: CHOICES_VERSION,
+            choices: choices.clone(),
+            check: Some(NO_CHECKSUM.to_owned()),
+        };
+        let mut json = serde_json::to_vec_pretty(&file)?;
+        json.push(b'\n');
+        if let Some((at, checksum)) = checksum(&json) {
+            json[at..][..checksum.len()].copy_from_slice(checksum.as_bytes());
+        }
+        Ok(json)
+    }
+
+    /// The reverse, or why not.
+    fn read(path: &Path) -> Result<Choices, String> {
+        let json = durable::read(path, CHOICES_MAX).map_err(|error| error.to_string())?;
+        let file: Self = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+        if file.version > CHOICES_VERSION {
+            return Err(format!(
+                "it is of version {} and this seedbank knows up to {CHOICES_VERSION}",
+                file.version
+            ));
+        }
+        if file.check.is_some() && file.check != checksum(&json).map(|(_, checksum)| checksum) {
+            return Err(
+                "it is damaged; whoever edited it takes the line with `check` out".to_owned(),
+            );
+        }
+        Ok(file.choices)
+    }
+}
+
+/// What stands for a checksum while it is computed.
+const NO_CHECKSUM: &str = "0000000000000000";
+
+/// The checksum of a `.json` and its place: the first eight bytes of BLAKE3, in hex, over the file with zeros in that place.
+fn checksum(json: &[u8]) -> Option<(usize, String)> {
+    const FIELD: &[u8] = b"\"check\": \"";
+    let at = json.windows(FIELD.len()).rposition(|some| some == FIELD)? + FIELD.len();
+    let (before, rest) = json.split_at(at);
+    let after = rest.get(NO_CHECKSUM.len()..)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before);
+    hasher.update(NO_CHECKSUM.as_bytes());
+    hasher.update(after);
+    Some((at, HEXLOWER.encode(&hasher.finalize().as_bytes()[..8])))
 }
 
 /// A torrent of the catalog.
@@ -67,8 +130,14 @@ pub struct CatalogEntry {
 pub struct Catalog {
     /// Those that can be read, sorted by info-hash.
     pub entries: Vec<CatalogEntry>,
+    /// Those of which nobody can tell any more what was chosen: info-hash and `.torrent`. Their `.json` is among the
+    /// damaged.
+    pub homeless: Vec<(InfoHash, Vec<u8>)>,
     /// Files that cannot be read, and why. They are left as they are.
     pub damaged: Vec<(PathBuf, String)>,
+    /// Files that cannot be read, and why, whose content is known all the same: from the copy of a `.json`, or the `.json`
+    /// of a copy.
+    pub spared: Vec<(PathBuf, String)>,
 }
 
 /// The folder of the catalog within the state folder.
@@ -83,10 +152,38 @@ pub(super) fn load(state: &Path) -> Result<Catalog, StoreError> {
         if path.extension() != Some(OsStr::new("torrent")) {
             continue;
         }
-        match load_entry(&path) {
-            Ok(entry) => catalog.entries.push(entry),
-            Err(damage) => catalog.damaged.push(damage),
-        }
+        let (info_hash, metainfo) = match load_metainfo(&path) {
+            Ok(found) => found,
+            Err(why) => {
+                catalog.damaged.push((path, why));
+                continue;
+            }
+        };
+        let [main, copy] = [MAIN, COPY].map(|end| path.with_extension(end));
+        let choices = match (ChoicesFile::read(&main), ChoicesFile::read(&copy)) {
+            (Ok(choices), Ok(_)) => choices,
+            (Ok(choices), Err(why)) => {
+                // States of older versions have none.
+                if copy.exists() {
+                    catalog.spared.push((copy, why));
+                }
+                choices
+            }
+            (Err(why), Ok(choices)) => {
+                catalog.spared.push((main, why));
+                choices
+            }
+            (Err(why), Err(_)) => {
+                catalog.damaged.push((main, why));
+                catalog.homeless.push((info_hash, metainfo));
+                continue;
+            }
+        };
+        catalog.entries.push(CatalogEntry {
+            info_hash,
+            metainfo,
+            choices,
+        });
     }
     Ok(catalog)
 }
@@ -94,7 +191,18 @@ pub(super) fn load(state: &Path) -> Result<Catalog, StoreError> {
 /// A torrent of the catalog in the state folder `state`, which may be in use: files of the catalog are only ever replaced
 /// whole. `None` if it is not there or cannot be read.
 pub fn glance(state: &Path, info_hash: InfoHash) -> Option<CatalogEntry> {
-    load_entry(&path_of(state, &info_hash, "torrent")).ok()
+    let metainfo = metainfo(state, &info_hash)?;
+    let choices = load_choices(state, &info_hash).ok()?;
+    Some(CatalogEntry {
+        info_hash,
+        metainfo,
+        choices,
+    })
+}
+
+/// What was chosen for a torrent of the state folder `state`, which may be in use, even if its metainfo cannot be read.
+pub fn glance_choices(state: &Path, info_hash: InfoHash) -> Option<Choices> {
+    load_choices(state, &info_hash).ok()
 }
 
 /// Whether any torrent is in the catalog, readable or not.
@@ -105,53 +213,47 @@ pub(super) fn is_empty(state: &Path) -> Result<bool, StoreError> {
         .any(|path| path.extension() == Some(OsStr::new("torrent"))))
 }
 
-fn load_entry(path: &Path) -> Result<CatalogEntry, (PathBuf, String)> {
-    let damage = |path: &Path, why: &dyn ToString| (path.to_owned(), why.to_string());
-    let info_hash = path
-        .file_stem()
-        .and_then(OsStr::to_str)
-        .and_then(|stem| stem.parse().ok())
-        .ok_or_else(|| damage(path, &"the name is not an info-hash"))?;
-    let metainfo = durable::read(path, METAINFO_MAX).map_err(|error| damage(path, &error))?;
+/// Whether there is any file about the torrent.
+pub(super) fn knows(state: &Path, info_hash: &InfoHash) -> bool {
+    [METAINFO, MAIN, COPY]
+        .iter()
+        .any(|end| path_of(state, info_hash, end).exists())
+}
+
+fn load_metainfo(path: &Path) -> Result<(InfoHash, Vec<u8>), String> {
+    let stem = path.file_stem().and_then(OsStr::to_str);
+    let info_hash = stem.and_then(|stem| stem.parse().ok());
+    let info_hash = info_hash.ok_or("the name is not an info-hash")?;
+    let metainfo = durable::read(path, METAINFO_MAX).map_err(|error| error.to_string())?;
     if metainfo.is_empty() {
-        return Err(damage(path, &"the file is empty"));
+        return Err("the file is empty".to_owned());
     }
-    let beside = path.with_extension("json");
-    let json = durable::read(&beside, CHOICES_MAX).map_err(|error| damage(&beside, &error))?;
-    let file: ChoicesFile =
-        serde_json::from_slice(&json).map_err(|error| damage(&beside, &error))?;
-    if file.version > CHOICES_VERSION {
-        let why = format!(
-            "it is of version {} and this seedbank knows up to {CHOICES_VERSION}",
-            file.version
-        );
-        return Err(damage(&beside, &why));
-    }
-    Ok(CatalogEntry {
-        info_hash,
-        metainfo,
-        choices: file.choices,
+    Ok((info_hash, metainfo))
+}
+
+/// What was chosen for a torrent, or what is wrong with the file that should say so.
+fn load_choices(state: &Path, info_hash: &InfoHash) -> Result<Choices, (PathBuf, String)> {
+    let path = path_of(state, info_hash, MAIN);
+    ChoicesFile::read(&path).or_else(|why| {
+        let copy = ChoicesFile::read(&path_of(state, info_hash, COPY));
+        copy.map_err(|_| (path, why))
     })
 }
 
 /// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
-pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Result<Option<Choices>, StoreError> {
-    let path = path_of(state, info_hash, "torrent");
-    if !path.is_file() {
-        return Ok(None);
+pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Option<Choices> {
+    if !path_of(state, info_hash, METAINFO).is_file() {
+        return None;
     }
-    match load_entry(&path) {
-        Ok(entry) => Ok(Some(entry.choices)),
-        Err((path, why)) => {
-            tracing::warn!(path = %path.display(), why, "a file of the catalog is damaged; it is written anew");
-            Ok(None)
-        }
-    }
+    let loaded = load_choices(state, info_hash).inspect_err(|(path, why)| {
+        tracing::warn!(path = %path.display(), why, "a file of the catalog is damaged; it is written anew");
+    });
+    loaded.ok()
 }
 
 /// The metainfo of a torrent, if it is in the catalog and can be read.
 pub(super) fn metainfo(state: &Path, info_hash: &InfoHash) -> Option<Vec<u8>> {
-    let path = path_of(state, info_hash, "torrent");
+    let path = path_of(state, info_hash, METAINFO);
     if !path.is_file() {
         return None;
     }
@@ -162,41 +264,75 @@ pub(super) fn metainfo(state: &Path, info_hash: &InfoHash) -> Option<Vec<u8>> {
     .ok()
 }
 
-/// Puts a torrent into the catalog, or replaces it, durably.
+/// Puts a torrent into the catalog, or replaces it, durably. With `durable`, what is there is, and is not written again.
 pub(super) fn put(
     state: &Path,
     info_hash: &InfoHash,
     metainfo: &[u8],
     choices: &Choices,
+    durable: bool,
 ) -> Result<(), StoreError> {
-    let path = path_of(state, info_hash, "torrent");
+    let path = path_of(state, info_hash, METAINFO);
     within(&path, metainfo, METAINFO_MAX)?;
-    put_choices(state, info_hash, choices)?;
-    durable::write(&path, metainfo)
+    put_choices(state, info_hash, choices, durable)?;
+    if durable && says(&path, metainfo) {
+        return Ok(());
+    }
+    durable::write(&path, metainfo)?;
+    durable::sync_folder(&folder(state))
 }
 
-/// Replaces what was chosen for a torrent, durably.
+/// Replaces what was chosen for a torrent, durably. With `durable`, what is there is, and is not written again.
 pub(super) fn put_choices(
     state: &Path,
     info_hash: &InfoHash,
     choices: &Choices,
+    durable: bool,
 ) -> Result<(), StoreError> {
-    let path = path_of(state, info_hash, "json");
-    let file = ChoicesFile {
-        version: CHOICES_VERSION,
-        choices: choices.clone(),
-    };
-    let mut json = serde_json::to_vec_pretty(&file)
-        .map_err(|error| StoreError::create(&path, error.into()))?;
-    json.push(b'\n');
-    within(&path, &json, CHOICES_MAX)?;
-    durable::write(&path, &json)
+    let paths = [MAIN, COPY].map(|end| path_of(state, info_hash, end));
+    let [main, _] = &paths;
+    let json =
+        ChoicesFile::render(choices).map_err(|error| StoreError::create(main, error.into()))?;
+    within(main, &json, CHOICES_MAX)?;
+    if durable && paths.iter().all(|path| says(path, &json)) {
+        return Ok(());
+    }
+    for path in &paths {
+        durable::write(path, &json)?;
+    }
+    durable::sync_folder(&folder(state))
+}
+
+/// Writes each damaged file of choices that is known all the same, and each copy that is missing; which those are.
+pub(super) fn mend(state: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut mended = Vec::new();
+    for entry in load(state)?.entries {
+        let paths = [MAIN, COPY].map(|end| path_of(state, &entry.info_hash, end));
+        let bad = paths
+            .into_iter()
+            .filter(|path| ChoicesFile::read(path).is_err());
+        let bad: Vec<PathBuf> = bad.collect();
+        if !bad.is_empty() {
+            put_choices(state, &entry.info_hash, &entry.choices, false)?;
+            mended.extend(bad);
+        }
+    }
+    Ok(mended)
 }
 
 /// Takes a torrent out of the catalog, durably.
 pub(super) fn remove(state: &Path, info_hash: &InfoHash) -> Result<(), StoreError> {
-    durable::remove(&path_of(state, info_hash, "torrent"))?;
-    durable::remove(&path_of(state, info_hash, "json"))
+    durable::remove(&path_of(state, info_hash, METAINFO))?;
+    durable::sync_folder(&folder(state))?;
+    for end in [COPY, MAIN] {
+        durable::remove(&path_of(state, info_hash, end))?;
+    }
+    durable::sync_folder(&folder(state))
+}
+
+/// Whether the file `path` has these bytes.
+fn says(path: &Path, bytes: &[u8]) -> bool {
+    durable::read(path, bytes.len()).is_ok_and(|found| found == bytes)
 }
 
 fn within(path: &Path, bytes: &[u8], max: usize) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::catalog;
+use super::catalog::{self, Catalog};
 use super::codec;
 use super::database::Database;
 use super::error::StoreError;
@@ -16,14 +16,14 @@ use super::{digests, identities, nodes, pages, partial, peers, watermark};
 /// What [`check`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Torrents of the catalog that can be read.
-    pub torrents: usize,
+    /// The catalog.
+    pub catalog: Catalog,
     /// Rows of the database; 0 if it cannot be opened.
     pub rows: usize,
     /// What is wrong, one line each. Empty if all is well.
     pub problems: Vec<String>,
-    /// Damaged rows that cost nothing but what they say, one line each: DHT nodes, which the next save removes, and digests
-    /// of pieces, which the next scrub mends.
+    /// Damaged rows that cost nothing but what they say, one line each: known peers and DHT nodes, which the next save removes,
+    /// and digests of pieces, which the next scrub mends.
     pub passed_over: Vec<String>,
 }
 
@@ -37,13 +37,19 @@ pub fn check(folder: &Path) -> Result<Report, StoreError> {
     let folder = Folder::look_at(folder)?;
     let mut report = Report::default();
     let catalog = catalog::load(&folder.path)?;
-    report.torrents = catalog.entries.len();
-    for (path, why) in catalog.damaged {
+    for (path, why) in &catalog.damaged {
         report.problems.push(format!("{}: {why}", path.display()));
     }
+    for (path, why) in &catalog.spared {
+        let spared = "its content is known; `seedbank state rebuild` writes it anew";
+        let problem = format!("{}: {why}; {spared}", path.display());
+        report.problems.push(problem);
+    }
+    let torrents = catalog.entries.len() + catalog.homeless.len();
+    report.catalog = catalog;
     let path = folder.database();
     if !path.exists() {
-        if report.torrents > 0 {
+        if torrents > 0 {
             let problem = format!("{}: there is no database", path.display());
             report.problems.push(problem);
         }

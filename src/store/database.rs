@@ -1,10 +1,14 @@
 //! The open database: sealed rows in one tree, batches, and the barrier that makes them survive a power cut.
+//!
+//! Batches are staged in order, each atomic by itself, and one barrier makes all of them durable: it costs the same for one as
+//! for hundreds.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec;
+use super::durable;
 use super::error::StoreError;
 use super::schema;
 use super::watermark::Watermark;
@@ -167,17 +171,31 @@ impl Database {
         Ok(())
     }
 
-    /// Applies `batch` so that it survives a power cut once this returns.
-    pub(super) fn commit(&mut self, mut batch: Batch) -> Result<(), StoreError> {
+    /// Applies `batch` so that it survives a power cut once this returns, with all that was staged before.
+    pub(super) fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.stage(batch)?;
+        self.settle()
+    }
+
+    /// Applies `batch`, which is seen from now on, as the next commit. It survives nothing before [`settle`](Self::settle).
+    pub(super) fn stage(&mut self, mut batch: Batch) -> Result<(), StoreError> {
         let sequence = self.next_sequence();
         batch.put(schema::SEQUENCE, &sequence.to_be_bytes());
-        self.apply(batch)?;
-        // The flush above ends in `sync_file_range`, which neither syncs metadata nor empties the cache of the disk.
-        self.barrier
-            .sync_all()
-            .map_err(|error| StoreError::io(&self.path, error))?;
+        self.tree
+            .apply_batch(batch.0)
+            .map_err(|error| self.failed(error))?;
         self.sequence = sequence;
-        if let Err(error) = self.watermark.raise(sequence) {
+        Ok(())
+    }
+
+    /// The barrier: all that was staged survives a power cut once this returns. After an error it is not known what does, and
+    /// the database has to be opened anew.
+    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+        self.tree.flush().map_err(|error| self.failed(error))?;
+        // The flush above ends in `sync_file_range`, which neither syncs metadata nor empties the cache of the disk.
+        durable::sync(&self.barrier, &self.path.join("db"))
+            .map_err(|error| StoreError::io(&self.path, error))?;
+        if let Err(error) = self.watermark.raise(self.sequence) {
             // The commit holds; only a later loss of it would go unnoticed.
             tracing::debug!(%error, "the number of the last commit could not be written");
         }

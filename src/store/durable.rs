@@ -1,4 +1,5 @@
-//! Plain files that survive a power cut: written beside, synced, renamed into place, folder synced.
+//! Plain files that survive a power cut: written beside, synced, renamed into place, folder synced. Everything in the state
+//! folder that has to survive one goes through [`sync`], so that the tests can tell what would.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -9,35 +10,55 @@ use super::error::StoreError;
 /// What a file that is being written is called besides its name.
 const UNFINISHED: &str = "tmp";
 
-/// Puts `bytes` into the file `path`. Whatever happens, the file is either what it was or all of `bytes`.
+/// Makes what was written to `file`, which is the file or folder at `path`, survive a power cut.
+pub(super) fn sync(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    #[cfg(test)]
+    super::tests::crash::witness(path);
+    // Only the tests look at which one it was.
+    let _ = path;
+    Ok(())
+}
+
+/// Puts `bytes` into the file `path`, whose name is durable once its folder is synced. Whatever happens, the file is either
+/// what it was or all of `bytes`.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let beside = beside(path);
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
-        file.sync_all()
+        sync(&file, &beside)
     });
     if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
         // It would only take space; the error that counts is the first one.
         let _ = fs::remove_file(&beside);
         return Err(StoreError::create(path, error));
     }
-    sync_folder(parent(path))
+    Ok(())
 }
 
-/// Removes the file `path`, if it is there, for good.
+/// Removes the file `path`, if it is there; for good once its folder is synced.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Ok(()) => sync_folder(parent(path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(StoreError::io(path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io(path, error)),
+        _ => Ok(()),
     }
 }
 
 /// Makes the names in `folder` survive a power cut.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder)
-        .and_then(|handle| handle.sync_all())
+        .and_then(|handle| sync(&handle, folder))
         .map_err(|error| StoreError::io(folder, error))
+}
+
+/// Makes every file in `folder`, and its name, survive a power cut.
+pub(super) fn sync_content(folder: &Path) -> Result<(), StoreError> {
+    for path in list(folder)? {
+        File::open(&path)
+            .and_then(|file| sync(&file, &path))
+            .map_err(|error| StoreError::io(&path, error))?;
+    }
+    sync_folder(folder)
 }
 
 /// Makes `folder` and those above it that are missing, for good.

@@ -118,6 +118,23 @@ impl StoreError {
         }
     }
 
+    /// The same for one more of those that it struck.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Full { path } => Self::Full { path: path.clone() },
+            Self::Io { path, source } => Self::Io {
+                path: path.clone(),
+                source: io::Error::new(source.kind(), source.to_string()),
+            },
+            Self::Damaged { path, what } => Self::Damaged {
+                path: path.clone(),
+                what: what.clone(),
+            },
+            // Only what wants the database opened anew strikes several at once.
+            _ => Self::Closed,
+        }
+    }
+
     /// Whether the open database can no longer be trusted to work and has to be opened anew.
     pub(super) fn wants_reopen(&self) -> bool {
         matches!(

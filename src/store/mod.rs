@@ -3,7 +3,7 @@
 //! ```text
 //! lock                     held while the folder is in use; says by whom
 //! torrents/<ih>.torrent    the catalog: what is shared, as plain files
-//! torrents/<ih>.json       … and what was chosen for it
+//! torrents/<ih>.json       … and what was chosen for it, twice (.json.copy)
 //! db/                      the database: which pieces are durable, what files were, peers, nodes
 //! db.sequence              the number of the last commit, so that a database that went back is noticed
 //! db.broken/               the last database that could not be read
@@ -14,7 +14,7 @@
 //! included; [`Store::commit`] and [`Store::clear`] are durable when they return; the catalog is lost to no crash and to no
 //! damage of the database, which is an index that can always be rebuilt. It decides nothing and knows nothing of payloads.
 //!
-//! All of it happens on one thread, in the order it was asked for. A request whose future is dropped after it was queued is
+//! All of it happens on one thread, in the order it was asked for; commits that wait together share one barrier. A request whose future is dropped after it was queued is
 //! carried out all the same.
 
 mod catalog;
@@ -48,9 +48,9 @@ use crate::base::limits::STORE_QUEUE;
 use crate::base::{InfoHash, PieceDigest};
 use open::Folder;
 use torrents::Shape;
-use worker::{Job, Worker};
+use worker::{Change, Covered, Job, Worker};
 
-pub use catalog::{Catalog, CatalogEntry, Choices, glance};
+pub use catalog::{Catalog, CatalogEntry, Choices, glance, glance_choices};
 pub use check::{Report, check};
 pub use digests::ScrubMark;
 pub use error::StoreError;
@@ -124,12 +124,21 @@ impl Store {
             .await
     }
 
-    /// What was chosen for a torrent; `None` if it is not in the catalog.
+    /// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
     ///
     /// # Errors
-    /// If the file is there and cannot be read.
+    /// If the store has ended.
     pub async fn choices(&self, info_hash: InfoHash) -> Result<Option<Choices>, StoreError> {
-        self.ask(move |worker| catalog::choices(&worker.folder().path, &info_hash))
+        self.ask(move |worker| Ok(catalog::choices(&worker.folder().path, &info_hash)))
+            .await
+    }
+
+    /// Whether anything in the catalog is about the torrent, readable or not.
+    ///
+    /// # Errors
+    /// If the store has ended.
+    pub async fn knows(&self, info_hash: InfoHash) -> Result<bool, StoreError> {
+        self.ask(move |worker| Ok(catalog::knows(&worker.folder().path, &info_hash)))
             .await
     }
 
@@ -156,7 +165,7 @@ impl Store {
         info_hash: InfoHash,
         choices: Choices,
     ) -> Result<(), StoreError> {
-        self.ask(move |worker| catalog::put_choices(&worker.folder().path, &info_hash, &choices))
+        self.ask(move |worker| worker.put_choices(&info_hash, &choices))
             .await
     }
 
@@ -194,9 +203,10 @@ impl Store {
     /// byte that it speaks of.
     ///
     /// # Errors
-    /// If the database cannot be written; then it is not known whether the claims are stored, only that they are true.
+    /// If the database or the notes cannot be written; then it is not known whether the claims are stored, only that they
+    /// are true.
     pub async fn commit(&self, info_hash: InfoHash, commit: Commit) -> Result<(), StoreError> {
-        self.ask(move |worker| worker.commit(&info_hash, &commit))
+        self.change(info_hash, move |worker| worker.commit(&info_hash, &commit))
             .await
     }
 
@@ -205,7 +215,8 @@ impl Store {
     /// # Errors
     /// If the database cannot be written; then the bytes must not be touched.
     pub async fn clear(&self, info_hash: InfoHash, pieces: Vec<u32>) -> Result<(), StoreError> {
-        self.ask(move |worker| worker.clear(&info_hash, &pieces.into_iter().collect()))
+        let pieces = pieces.into_iter().collect();
+        self.change(info_hash, move |worker| worker.clear(&info_hash, pieces))
             .await
     }
 
@@ -214,7 +225,8 @@ impl Store {
     /// # Errors
     /// If the database cannot be written; then the bytes must not be touched.
     pub async fn clear_all(&self, info_hash: InfoHash) -> Result<(), StoreError> {
-        self.ask(move |worker| worker.clear_all(&info_hash)).await
+        self.change(info_hash, move |worker| worker.clear_all(&info_hash))
+            .await
     }
 
     /// Durably forgets what these files were, by their place in the torrent, so that the next start rechecks them.
@@ -226,8 +238,10 @@ impl Store {
         info_hash: InfoHash,
         files: Vec<usize>,
     ) -> Result<(), StoreError> {
-        self.ask(move |worker| worker.forget_identities(&info_hash, &files))
-            .await
+        self.change(info_hash, move |worker| {
+            worker.forget_identities(&info_hash, &files)
+        })
+        .await
     }
 
     /// R2b: notes what is so and not durable yet. It survives the process, maybe not the machine.
@@ -336,6 +350,24 @@ impl Store {
         wait.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Makes a change that is durable when this returns; those that wait at the same time are made durable together.
+    async fn change(
+        &self,
+        info_hash: InfoHash,
+        stage: impl FnOnce(&mut Worker) -> Result<Covered, StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (answer, wait) = oneshot::channel();
+        let stage = Box::new(stage);
+        let change = Change {
+            info_hash,
+            stage,
+            answer,
+        };
+        let sent = self.jobs.send(Job::Change(Box::new(change))).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        wait.await.map_err(|_| StoreError::Closed)?
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Worker) -> Result<T, StoreError> + Send + 'static,
@@ -351,12 +383,21 @@ impl Store {
     }
 }
 
-/// Moves the database of the state folder aside, if there is one, and begins a new one; the catalog stays. True if one
-/// was moved, to `db.broken` in the same folder.
+/// What [`rebuild`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Whether there was a database; it is in `db.broken` in the same folder now.
+    pub moved: bool,
+    /// Files of the catalog that were damaged and are written anew.
+    pub mended: Vec<PathBuf>,
+}
+
+/// Moves the database of the state folder aside, if there is one, and begins a new one. The catalog stays, and what is damaged
+/// in it is repaired as far as the state folder itself allows.
 ///
 /// # Errors
 /// If the folder is missing or in use, or the file system refuses.
-pub async fn rebuild(folder: PathBuf) -> Result<bool, StoreError> {
+pub async fn rebuild(folder: PathBuf) -> Result<Rebuilt, StoreError> {
     let (answer, wait) = oneshot::channel();
     on_thread("store", &folder.clone(), move || {
         // Whoever asked may be gone; it is done all the same.
@@ -365,11 +406,12 @@ pub async fn rebuild(folder: PathBuf) -> Result<bool, StoreError> {
     wait.await.map_err(|_| StoreError::Closed)?
 }
 
-fn rebuild_now(folder: &Path) -> Result<bool, StoreError> {
+fn rebuild_now(folder: &Path) -> Result<Rebuilt, StoreError> {
     let folder = Folder::look_at(folder)?;
+    let mended = catalog::mend(&folder.path)?;
     let moved = folder.quarantine()?;
     folder.open()?;
-    Ok(moved)
+    Ok(Rebuilt { moved, mended })
 }
 
 fn on_thread(

@@ -167,12 +167,19 @@ impl NoteLog {
         if self.live.is_empty() {
             return self.remove();
         }
-        self.rewrite()
+        // Notes that are gone cost little; one that stays may be believed of pages that never reached the disk (R6). On a
+        // full disk a file can still be removed.
+        self.rewrite().or_else(|_| self.remove_file())
     }
 
     /// Drops all notes and the file.
     pub(super) fn remove(&mut self) -> Result<(), StoreError> {
         self.live.clear();
+        self.remove_file()
+    }
+
+    /// Drops the file; the next note writes it anew.
+    fn remove_file(&mut self) -> Result<(), StoreError> {
         self.file = None;
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

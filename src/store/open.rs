@@ -56,6 +56,8 @@ impl Folder {
             durable::create_folder(&within)?;
             durable::sweep(&within)?;
         }
+        // A process that was killed may have left names there that no sync has covered; from here on none is.
+        durable::sync_folder(&catalog::folder(path))?;
         Ok(folder)
     }
 
@@ -174,7 +176,8 @@ fn open_guarded(path: &Path) -> Result<(Database, u32), StoreError> {
         }
         database.acquaint()?;
         if found == 0 {
-            durable::sync_folder(path)?;
+            // The database library leaves the file of its own settings to the kernel.
+            durable::sync_content(path)?;
             durable::sync_folder(path.parent().unwrap_or(path))?;
         }
         Ok((database, found))

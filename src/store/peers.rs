@@ -1,8 +1,10 @@
 //! Peers of a torrent that were met before (`p/`).
+//!
+//! All of it is a cache: a row that cannot be read is passed over and costs nothing else; the next save removes it.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::codec::Reader;
+use super::codec::{self, Reader};
 use super::database::{Batch, Database};
 use super::error::StoreError;
 use super::schema::{Row, TORRENT_KEY_LEN};
@@ -20,18 +22,24 @@ pub struct KnownPeer {
     pub failures: u8,
 }
 
-/// The peers of a torrent.
+/// The peers of a torrent that can be read.
 pub(super) fn load(
     database: &Database,
     info_hash: &InfoHash,
 ) -> Result<Vec<KnownPeer>, StoreError> {
     let mut peers = Vec::new();
-    for row in database
-        .scan(&Row::Peer.of(info_hash))
-        .take(STORED_PEERS_MAX)
-    {
-        let (key, body) = row?;
-        peers.push(decode(&key, &body).ok_or_else(|| database.damaged_row(&key))?);
+    for row in database.sealed_rows(&Row::Peer.of(info_hash)) {
+        let (key, value) = row?;
+        match codec::unseal(&key, &value).and_then(|body| decode(&key, body)) {
+            Some(peer) => peers.push(peer),
+            None => tracing::debug!(
+                key = %key.escape_ascii(),
+                "a known peer is not readable; it is passed over"
+            ),
+        }
+        if peers.len() == STORED_PEERS_MAX {
+            break;
+        }
     }
     Ok(peers)
 }

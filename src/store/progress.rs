@@ -1,6 +1,7 @@
 //! How far a torrent has come: [`load`], [`commit`] and [`clear`] over the rows `t/`, `h/`, `f/`, `b/` and `s/`.
 //!
-//! A bit that [`load`] returns was given to [`commit`] after its bytes were synced, and to no [`clear`] since.
+//! A bit that [`load`] returns was given to [`commit`] after its bytes were synced, and to no [`clear`] since. Changes are
+//! staged here; the barrier that makes them durable is for the caller ([`Database::settle`]).
 
 use std::collections::BTreeSet;
 
@@ -109,7 +110,7 @@ pub(super) fn load(
     }))
 }
 
-/// R4: one batch with all of `commit`, durable when this returns. True if the torrent is finished now.
+/// R4: stages one batch with all of `commit`. True if the torrent is finished with it.
 pub(super) fn commit(
     database: &mut Database,
     info_hash: &InfoHash,
@@ -145,7 +146,7 @@ pub(super) fn commit(
         partial::forget(database, &mut batch, info_hash, &durable)?;
     }
     commit.totals.put(&mut batch, info_hash);
-    database.commit(batch)?;
+    database.stage(batch)?;
     Ok(finished)
 }
 
@@ -179,18 +180,18 @@ fn put_bits(
     Ok(false)
 }
 
-/// R5: the bits of `pieces` and what is known of their blocks are gone, durably, when this returns.
+/// R5: stages that the bits of `pieces` and what is known of their blocks are gone. False if there is nothing to take back.
 pub(super) fn clear(
     database: &mut Database,
     info_hash: &InfoHash,
     shape: Shape,
     pieces: &BTreeSet<u32>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     for piece in pieces {
         shape.check_piece(*info_hash, *piece)?;
     }
     let Some(row) = TorrentRow::get(database, info_hash)? else {
-        return Ok(());
+        return Ok(false);
     };
     let mut batch = Batch::default();
     let mut pages = Pages::new(shape.pieces);
@@ -205,15 +206,16 @@ pub(super) fn clear(
     changed |= partial::forget(database, &mut batch, info_hash, pieces)?;
     changed |= digests::forget(database, &mut batch, info_hash, pieces)?;
     if !changed {
-        return Ok(());
+        return Ok(false);
     }
     pages.put(&mut batch, info_hash, database.next_sequence());
     let finished = false;
     TorrentRow { finished, ..row }.put(&mut batch, info_hash);
-    database.commit(batch)
+    database.stage(batch)?;
+    Ok(true)
 }
 
-/// Forgets what files were, durably, so that they are looked at anew.
+/// Stages that what files were is forgotten, so that they are looked at anew.
 pub(super) fn forget_identities(
     database: &mut Database,
     info_hash: &InfoHash,
@@ -226,19 +228,22 @@ pub(super) fn forget_identities(
     }
     let mut batch = Batch::default();
     identities::put(database, &mut batch, info_hash, &changes)?;
-    database.commit(batch)
+    database.stage(batch)
 }
 
-/// Removes the given kinds of rows of a torrent, durably.
+/// Stages the removal of the given kinds of rows of a torrent. False if it has none.
 pub(super) fn remove(
     database: &mut Database,
     info_hash: &InfoHash,
     rows: &[Row],
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let mut batch = Batch::default();
     let mut any = false;
     for row in rows {
         any |= database.remove_all(&row.of(info_hash), &mut batch)?;
     }
-    if any { database.commit(batch) } else { Ok(()) }
+    if any {
+        database.stage(batch)?;
+    }
+    Ok(any)
 }

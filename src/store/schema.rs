@@ -19,8 +19,8 @@
 //! | `d/` node id · address | dialects u8 · last answer i64 (seconds since 1970) · round trip u32 (ms) · failures u8 |
 //! | `i/` our IP, or nothing | our own DHT node id there, 20 bytes · last used i64 (seconds since 1970, 0: unknown) |
 //!
-//! An address is 4 or 16 bytes of IP and a port u16. Rows `d/`, `i/` and `g/` are a cache: one that is damaged is passed over and
-//! costs nothing else. Anything that changes this table is a new version and a step in `migrations/`.
+//! An address is 4 or 16 bytes of IP and a port u16. Rows `p/`, `d/`, `i/` and `g/` are a cache: one that is damaged is passed
+//! over and costs nothing else. Anything that changes this table is a new version and a step in `migrations/`.
 
 use crate::base::InfoHash;
 
@@ -30,13 +30,16 @@ pub const SCHEMA_VERSION: u32 = 3;
 pub(super) const VERSION: &[u8] = b"m/version";
 pub(super) const SEQUENCE: &[u8] = b"m/sequence";
 pub(super) const EPOCH: &[u8] = b"m/epoch";
+pub(super) const PEERS: &[u8] = b"p/";
 pub(super) const NODES: &[u8] = b"d/";
 pub(super) const IDENTITIES: &[u8] = b"i/";
 pub(super) const DIGESTS: &[u8] = b"g/";
 
 /// Whether the row can be missed: what it says is learned again.
 pub(super) fn is_cache(key: &[u8]) -> bool {
-    key.starts_with(NODES) || key.starts_with(IDENTITIES) || key.starts_with(DIGESTS)
+    [PEERS, NODES, IDENTITIES, DIGESTS]
+        .iter()
+        .any(|cache| key.starts_with(cache))
 }
 
 /// Kinds of rows that belong to one torrent; the value is the first letter of the key.

@@ -1,7 +1,11 @@
 //! The one thread that the database lives on, and what it does for each request.
+//!
+//! Changes are staged as they come and made durable together: whatever waits in the queue by the time one of them is taken up
+//! shares its barrier. Nobody hears that a change was made before the barrier has passed, and if it fails all of them hear so.
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,8 +23,39 @@ use crate::base::InfoHash;
 pub(super) enum Job {
     /// Something to do.
     Do(Box<dyn FnOnce(&mut Worker) + Send>),
+    /// A change of the database, to be answered once it is durable.
+    Change(Box<Change>),
     /// Close everything, then answer.
-    Stop(oneshot::Sender<Result<(), StoreError>>),
+    Stop(Answer),
+}
+
+/// Where the outcome of a request goes.
+pub(super) type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+/// A change of one torrent's rows.
+pub(super) struct Change {
+    pub(super) info_hash: InfoHash,
+    /// Stages it.
+    pub(super) stage: Box<dyn FnOnce(&mut Worker) -> Result<Covered, StoreError> + Send>,
+    pub(super) answer: Answer,
+}
+
+/// Notes that a change makes pointless once it is durable.
+pub(super) enum Covered {
+    None,
+    /// Those on these pieces, and with `blocks` those on blocks of any piece.
+    Pieces {
+        pieces: BTreeSet<u32>,
+        blocks: bool,
+    },
+    All,
+}
+
+/// A change that waits for the barrier.
+struct Staged {
+    info_hash: InfoHash,
+    covered: Covered,
+    answer: Answer,
 }
 
 /// Everything that the thread owns.
@@ -28,8 +63,11 @@ pub(super) struct Worker {
     /// `None` after an error, until it is needed again: errors of the database stick to the open handle.
     database: Option<Database>,
     epoch: Epoch,
+    staged: Vec<Staged>,
     shapes: HashMap<InfoHash, Shape>,
     notes: HashMap<InfoHash, NoteLog>,
+    /// Whether every name in the folder of the catalog is durable, so that what is there already need not be written again.
+    catalog_is_durable: bool,
     /// Last, so that the lock is let go after the database.
     folder: Folder,
 }
@@ -41,28 +79,86 @@ impl Worker {
         let worker = Self {
             epoch: *database.epoch(),
             database: Some(database),
+            staged: Vec::new(),
             shapes: HashMap::new(),
             notes: HashMap::new(),
+            // Opening the folder saw to it.
+            catalog_is_durable: true,
             folder,
         };
         Ok((worker, history))
     }
 
-    /// Does what is asked until nobody can ask any more.
+    /// Does what is asked until nobody can ask any more. What waits together shares one barrier.
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.blocking_recv() {
-            match job {
-                Job::Do(job) => job(&mut self),
-                Job::Stop(answer) => {
-                    drop_guarded(self.database.take());
-                    drop(self);
-                    // Whoever asked may have gone; it is closed all the same.
-                    let _ = answer.send(Ok(()));
-                    return;
-                }
+        while let Some(first) = jobs.blocking_recv() {
+            let waiting = jobs.len();
+            let rest = std::iter::from_fn(|| jobs.try_recv().ok()).take(waiting);
+            let stop = std::iter::once(first)
+                .chain(rest)
+                .find_map(|job| self.take(job));
+            self.settle();
+            if let Some(answer) = stop {
+                drop_guarded(self.database.take());
+                drop(self);
+                // Whoever asked may have gone; it is closed all the same.
+                let _ = answer.send(Ok(()));
+                return;
             }
         }
         drop_guarded(self.database.take());
+    }
+
+    /// Does one thing, or says that it is to end.
+    fn take(&mut self, job: Job) -> Option<Answer> {
+        match job {
+            Job::Do(job) => job(self),
+            Job::Change(change) => self.change(*change),
+            Job::Stop(answer) => return Some(answer),
+        }
+        None
+    }
+
+    fn change(&mut self, change: Change) {
+        let Change {
+            info_hash,
+            stage,
+            answer,
+        } = change;
+        match self.attempt(stage) {
+            Ok(covered) => self.staged.push(Staged {
+                info_hash,
+                covered,
+                answer,
+            }),
+            // A caller that is gone does not want the answer; here and below.
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// The barrier: what is staged becomes durable, and whoever asked for it hears so. It fails for all or for none.
+    fn settle(&mut self) {
+        if self.staged.is_empty()
+            || self
+                .attempt(|worker| worker.with(Database::settle))
+                .is_err()
+        {
+            // Those who wait were told as the database was let go.
+            return;
+        }
+        for staged in std::mem::take(&mut self.staged) {
+            let tidied = self.tidy(&staged);
+            drop(staged.answer.send(tidied));
+        }
+    }
+
+    fn tidy(&mut self, staged: &Staged) -> Result<(), StoreError> {
+        let notes = self.notes_of(&staged.info_hash);
+        match &staged.covered {
+            Covered::None => Ok(()),
+            Covered::Pieces { pieces, blocks } => notes.drop_covered(pieces, *blocks),
+            Covered::All => notes.remove(),
+        }
     }
 
     /// Does one thing. A panic on the way becomes an error, and the database is opened anew for the next.
@@ -72,11 +168,12 @@ impl Worker {
     ) -> Result<T, StoreError> {
         let done = panic::catch_unwind(AssertUnwindSafe(|| job(self)));
         done.unwrap_or_else(|panic| {
-            drop_guarded(self.database.take());
-            Err(StoreError::Damaged {
+            let error = StoreError::Damaged {
                 path: self.folder.database(),
                 what: panic_text(panic.as_ref()),
-            })
+            };
+            self.let_go(&error);
+            Err(error)
         })
     }
 
@@ -85,16 +182,25 @@ impl Worker {
         &mut self,
         work: impl FnOnce(&mut Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut database = match self.database.take() {
+        let database = match &mut self.database {
             Some(database) => database,
-            None => self.folder.reopen(&self.epoch)?,
+            none => none.insert(self.folder.reopen(&self.epoch)?),
         };
-        let done = work(&mut database);
-        match &done {
-            Err(error) if error.wants_reopen() => drop_guarded(Some(database)),
-            _ => self.database = Some(database),
+        let done = work(database);
+        if let Err(error) = &done
+            && error.wants_reopen()
+        {
+            self.let_go(error);
         }
         done
+    }
+
+    /// Lets go of a database that failed with `why`. What was staged may have been lost with it.
+    fn let_go(&mut self, why: &StoreError) {
+        drop_guarded(self.database.take());
+        for staged in self.staged.drain(..) {
+            drop(staged.answer.send(Err(why.again())));
+        }
     }
 
     /// The state folder.
@@ -104,20 +210,39 @@ impl Worker {
 
     pub(super) fn remove_torrent(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
         // The catalog comes last: it is what brings a torrent back, and then all is hashed.
-        self.with(|database| progress::remove(database, info_hash, &Row::ALL))?;
+        self.remove_rows(info_hash, &Row::ALL)?;
         self.notes_of(info_hash).remove()?;
         self.notes.remove(info_hash);
         self.shapes.remove(info_hash);
-        catalog::remove(&self.folder.path, info_hash)
+        self.catalogue(|state, _| catalog::remove(state, info_hash))
     }
 
     pub(super) fn put_torrent(
-        &self,
+        &mut self,
         info_hash: &InfoHash,
         metainfo: &[u8],
         choices: &Choices,
     ) -> Result<(), StoreError> {
-        catalog::put(&self.folder.path, info_hash, metainfo, choices)
+        self.catalogue(|state, durable| catalog::put(state, info_hash, metainfo, choices, durable))
+    }
+
+    pub(super) fn put_choices(
+        &mut self,
+        info_hash: &InfoHash,
+        choices: &Choices,
+    ) -> Result<(), StoreError> {
+        self.catalogue(|state, durable| catalog::put_choices(state, info_hash, choices, durable))
+    }
+
+    /// Changes the catalog in the given state folder, told whether what is there is durable.
+    fn catalogue(
+        &mut self,
+        change: impl FnOnce(&Path, bool) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let durable = std::mem::replace(&mut self.catalog_is_durable, false);
+        change(&self.folder.path, durable)?;
+        self.catalog_is_durable = true;
+        Ok(())
     }
 
     pub(super) fn load(
@@ -125,11 +250,16 @@ impl Worker {
         info_hash: &InfoHash,
         shape: Shape,
     ) -> Result<Option<Record>, StoreError> {
+        if self.staged.iter().any(|it| it.info_hash == *info_hash) {
+            // What is told from here on is durable.
+            self.settle();
+        }
         self.shapes.insert(*info_hash, shape);
         let stored = match self.with(|database| progress::load(database, info_hash, shape)) {
             Err(StoreError::Damaged { what, .. }) => {
                 tracing::warn!(%info_hash, what, "the record of a torrent is damaged; it is checked anew");
-                self.clear_all(info_hash)?;
+                self.remove_rows(info_hash, &Row::PROGRESS)?;
+                self.notes_of(info_hash).remove()?;
                 return Ok(None);
             }
             stored => stored?,
@@ -137,7 +267,7 @@ impl Worker {
         let mut notes = self.notes_of(info_hash).notes();
         let Some(mut record) = stored else {
             // Rows without the one that ties them belong to nothing.
-            self.with(|database| progress::remove(database, info_hash, &Row::PROGRESS))?;
+            self.remove_rows(info_hash, &Row::PROGRESS)?;
             return Ok((!notes.is_empty()).then(|| Record::noted(notes, shape)));
         };
         notes.retain(|note| is_news(note, &record, shape));
@@ -146,50 +276,57 @@ impl Worker {
         Ok(Some(record))
     }
 
+    /// Durably removes rows of a torrent.
+    fn remove_rows(&mut self, info_hash: &InfoHash, rows: &[Row]) -> Result<(), StoreError> {
+        self.with(|database| {
+            if progress::remove(database, info_hash, rows)? {
+                database.settle()?;
+            }
+            Ok(())
+        })
+    }
+
     pub(super) fn commit(
         &mut self,
         info_hash: &InfoHash,
         commit: &Commit,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Covered, StoreError> {
         let shape = self.shape_of(info_hash)?;
         let finished =
             self.with(|database| progress::commit(database, info_hash, shape, commit))?;
-        let covered = commit.durable.iter().copied().collect();
-        let notes = self.notes_of(info_hash);
-        let tidied = if finished {
-            notes.remove()
-        } else {
-            notes.drop_covered(&covered, commit.partial.is_some())
-        };
-        if let Err(error) = tidied {
-            // The commit holds, and notes that say what it says do no harm.
-            tracing::warn!(%info_hash, %error, "notes could not be cleared away");
-        }
-        Ok(())
+        Ok(match finished {
+            true => Covered::All,
+            false => Covered::Pieces {
+                pieces: commit.durable.iter().copied().collect(),
+                blocks: commit.partial.is_some(),
+            },
+        })
     }
 
     pub(super) fn clear(
         &mut self,
         info_hash: &InfoHash,
-        pieces: &BTreeSet<u32>,
-    ) -> Result<(), StoreError> {
+        pieces: BTreeSet<u32>,
+    ) -> Result<Covered, StoreError> {
         let shape = self.shape_of(info_hash)?;
-        self.with(|database| progress::clear(database, info_hash, shape, pieces))?;
-        self.notes_of(info_hash).drop_covered(pieces, false)
+        self.with(|database| progress::clear(database, info_hash, shape, &pieces))?;
+        let blocks = false;
+        Ok(Covered::Pieces { pieces, blocks })
     }
 
-    pub(super) fn clear_all(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
+    pub(super) fn clear_all(&mut self, info_hash: &InfoHash) -> Result<Covered, StoreError> {
         self.with(|database| progress::remove(database, info_hash, &Row::PROGRESS))?;
-        self.notes_of(info_hash).remove()
+        Ok(Covered::All)
     }
 
     pub(super) fn forget_identities(
         &mut self,
         info_hash: &InfoHash,
         files: &[usize],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Covered, StoreError> {
         let shape = self.shape_of(info_hash)?;
-        self.with(|database| progress::forget_identities(database, info_hash, shape, files))
+        self.with(|database| progress::forget_identities(database, info_hash, shape, files))?;
+        Ok(Covered::None)
     }
 
     pub(super) fn note(&mut self, info_hash: &InfoHash, notes: &[Note]) -> Result<(), StoreError> {

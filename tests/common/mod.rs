@@ -10,6 +10,7 @@
     reason = "compiled into several test targets, each of which uses a part of it; a test may panic"
 )]
 
+pub mod group;
 pub mod metainfo;
 pub mod namespace;
 pub mod payload;

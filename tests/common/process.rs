@@ -181,6 +181,11 @@ impl Lines {
         }
     }
 
+    /// How many lines there are so far.
+    pub fn count(&self) -> usize {
+        self.state.lock().unwrap().0.len()
+    }
+
     /// The last `count` lines.
     pub fn tail(&self, count: usize) -> String {
         let all = self.all();

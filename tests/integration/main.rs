@@ -1,6 +1,6 @@
 //! Seedbank as a whole, from outside: real processes, real sockets on the loopback address, real files.
 //!
-//! `SEEDBANK_CRASH_FULL=1` makes the crash test long; `SEEDBANK_TEST_SEED=n` repeats a run of those that draw numbers.
+//! `SEEDBANK_CRASH_FULL=1` makes the crash test long, `SEEDBANK_MEMORY_FULL=1` takes a file of 4 GiB in the one of memory; `SEEDBANK_TEST_SEED=n` repeats a run of those that draw numbers.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -15,6 +15,7 @@ mod hostile;
 mod legacy;
 mod liar;
 mod locks;
+mod memory;
 mod restart;
 mod tracker;
 mod transfer;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use seedbank::base::limits::CHECKPOINT_BYTES;
 use seedbank::base::{BLOCK_LEN, Bitfield, BlockRange, Checked, Geometry, PeerId, PieceIndex};
-use seedbank::disk::Checkpoint;
+use seedbank::disk::{Checkpoint, Pace};
 use seedbank::swarm::{Action, Config, PeerInfo, PeerKey, Start, Swarm, Verdict};
 
 const MIB: u64 = 1 << 20;
@@ -58,7 +58,7 @@ impl Download {
         let mut download = Self {
             geometry,
             swarm: Swarm::new(now, config, Start::empty(&geometry)),
-            checkpoint: Checkpoint::new(now),
+            checkpoint: Checkpoint::new(now, Pace::default()),
             seeds: BTreeMap::new(),
             now,
             sync,

@@ -176,7 +176,7 @@ fn a_row_that_does_not_check_is_reported_by_check_and_replaced_at_the_next_start
         .collect();
     let report = check(folder.path()).unwrap();
     assert_eq!(report.problems.len(), 2, "{report:?}");
-    assert_eq!(report.torrents, 1);
+    assert_eq!(report.catalog.entries.len(), 1);
     let after: Vec<_> = files_of(folder.path())
         .iter()
         .map(|path| fs::read(path).unwrap())

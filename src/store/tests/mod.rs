@@ -338,26 +338,6 @@ fn a_removed_torrent_leaves_nothing_and_others_stay() {
 }
 
 #[test]
-fn of_too_many_peers_the_last_seen_are_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let many = i64::try_from(STORED_PEERS_MAX).unwrap() + 50;
-    let peers = (0..many).map(|n| KnownPeer {
-        addr: SocketAddr::from(([10, 0, 0, 1], u16::try_from(n + 1).unwrap())),
-        last_seen: n,
-        failures: 0,
-    });
-    block_on(async {
-        let (store, _) = open(folder.path()).await;
-        store.put_peers(IH, peers.collect()).await.unwrap();
-        let kept = store.peers(IH).await;
-        assert_eq!(kept.len(), STORED_PEERS_MAX);
-        assert!(kept.iter().all(|peer| peer.last_seen >= 50));
-        store.put_peers(IH, kept[..1].to_vec()).await.unwrap();
-        assert_eq!(store.peers(IH).await, kept[..1]);
-    });
-}
-
-#[test]
 fn a_torrent_is_clean_if_its_last_commit_was() {
     let folder = tempfile::tempdir().unwrap();
     let commit = |clean| Commit {
@@ -412,7 +392,7 @@ fn rebuild_moves_the_database_aside_and_keeps_the_catalog() {
         store.commit(IH, pieces([1])).await.unwrap();
         store.close().await.unwrap();
         for _ in 0..2 {
-            assert!(rebuild(folder.path().to_owned()).await.unwrap());
+            assert!(rebuild(folder.path().to_owned()).await.unwrap().moved);
             assert!(folder.path().join("db.broken").is_dir());
         }
         let (store, _) = open(folder.path()).await;
@@ -507,8 +487,10 @@ fn commits_clears_notes_and_nodes_survive_a_process_that_aborts() {
     });
 }
 
+pub(super) mod crash;
 mod damage;
 mod digests;
 mod full;
 mod model;
 mod nodes;
+mod peers;
