@@ -8,6 +8,8 @@
 mod initial;
 #[path = "0002_node_addresses.rs"]
 mod node_addresses;
+#[path = "0003_piece_digests.rs"]
+mod piece_digests;
 
 use super::Step;
 
@@ -24,5 +26,11 @@ pub(super) const ALL: &[Step] = &[
         to: 2,
         name: "node addresses",
         run: node_addresses::run,
+    },
+    Step {
+        from: 2,
+        to: 3,
+        name: "piece digests",
+        run: piece_digests::run,
     },
 ];

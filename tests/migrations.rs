@@ -13,8 +13,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
-use seedbank::base::{FileIdentity, InfoHash};
-use seedbank::store::{History, Identity, KnownNode, KnownPeer, Note, Store, Totals, check};
+use seedbank::base::{FileIdentity, InfoHash, PieceDigest};
+use seedbank::store::{
+    History, Identity, KnownNode, KnownPeer, Note, ScrubMark, Store, Totals, check,
+};
 
 const IH: InfoHash = InfoHash([0x11; 20]);
 const DONE: InfoHash = InfoHash([0x22; 20]);
@@ -158,6 +160,30 @@ fn write_version_2(state: &Path) {
     database.flush().unwrap();
 }
 
+/// Rows that version 3 has besides those of version 2: torrent 11… was re-read up to piece 7, and three digests are known.
+const VERSION_3: &[(&str, &str)] = &[
+    (
+        "672f1111111111111111111111111111111111111111",
+        "670000000700000001000000006553f105000000006553f106cb5ee5e2b2e549ea",
+    ),
+    (
+        "672f111111111111111111111111111111111111111100000000",
+        "6766666666666666666666666666666666000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000007777777777777777777777777777777700cc3fd3e6d65a2d",
+    ),
+    (
+        "672f111111111111111111111111111111111111111100000001",
+        "67000000000000000000000000000000008888888888888888888888888888888800000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000c21d4f5d97f9eb7a",
+    ),
+    ("6d2f76657273696f6e", "6d00000003d9a512e6b826f23c"),
+];
+
+fn write_version_3(state: &Path) {
+    write_version_2(state);
+    let database = open(state);
+    insert(&database, VERSION_3);
+    database.flush().unwrap();
+}
+
 fn insert(database: &sled::Db, rows: &[(&str, &str)]) {
     for (key, value) in rows {
         let key = HEXLOWER.decode(key.as_bytes()).unwrap();
@@ -279,35 +305,70 @@ fn a_migration_counts_on_and_hides_no_commit_that_is_missing() {
     assert!(matches!(opened.history, History::Rebuilt { .. }));
 }
 
+/// Holds everything in an open state folder against what version 2 wrote.
+async fn hold_version_2(store: &Store) {
+    hold_torrents(store).await;
+    let v6 = KnownNode {
+        addr: "[2001:db8::2]:6883".parse().unwrap(),
+        last_answer: 1_700_000_002,
+        failures: 0,
+        ..node()
+    };
+    let external = |ip: &str, last_used| Identity {
+        external: Some(ip.parse().unwrap()),
+        id: [0x55; 20],
+        last_used,
+    };
+    let saved = store.nodes().await;
+    assert_eq!(saved.nodes, [v6, node()]);
+    let ids = [
+        external("2001:db8::3", 1_700_000_004),
+        external("198.51.100.3", 1_700_000_003),
+        own(),
+    ];
+    assert_eq!(saved.identities, ids);
+}
+
 #[test]
 fn everything_that_version_2_wrote_is_read() {
     let state = tempfile::tempdir().unwrap();
     write_version_2(state.path());
     block_on(async {
+        for history in [History::Migrated { from: 2 }, History::Current] {
+            let opened = Store::open(state.path().to_owned()).await.unwrap();
+            assert_eq!(opened.history, history);
+            hold_version_2(&opened.store).await;
+            assert_eq!(opened.store.scrub_mark(IH).await, None);
+            assert_eq!(opened.store.digests(IH, 0).await, []);
+            opened.store.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn everything_that_version_3_wrote_is_read() {
+    let state = tempfile::tempdir().unwrap();
+    write_version_3(state.path());
+    block_on(async {
         let opened = Store::open(state.path().to_owned()).await.unwrap();
         assert_eq!(opened.history, History::Current);
-        hold_torrents(&opened.store).await;
-        let v6 = KnownNode {
-            addr: "[2001:db8::2]:6883".parse().unwrap(),
-            last_answer: 1_700_000_002,
-            failures: 0,
-            ..node()
+        let store = opened.store;
+        hold_version_2(&store).await;
+        let mark = ScrubMark {
+            next: 7,
+            bad: 1,
+            began: 1_700_000_005,
+            finished: 1_700_000_006,
         };
-        let external = |ip: &str, last_used| Identity {
-            external: Some(ip.parse().unwrap()),
-            id: [0x55; 20],
-            last_used,
-        };
-        let saved = opened.store.nodes().await;
-        assert_eq!(saved.nodes, [v6, node()]);
-        let ids = [
-            external("2001:db8::3", 1_700_000_004),
-            external("198.51.100.3", 1_700_000_003),
-            own(),
-        ];
-        assert_eq!(saved.identities, ids);
-        opened.store.close().await.unwrap();
+        assert_eq!(store.scrub_mark(IH).await, Some(mark));
+        let digest = |byte| PieceDigest([byte; 16]);
+        let first = [(0, digest(0x66)), (59, digest(0x77))];
+        assert_eq!(store.digests(IH, 59).await, first);
+        assert_eq!(store.digests(IH, 60).await, [(61, digest(0x88))]);
+        assert_eq!(store.digests(IH, 120).await, []);
+        store.close().await.unwrap();
     });
+    assert_eq!(check(state.path()).unwrap().problems, [""; 0]);
 }
 
 #[test]
@@ -373,8 +434,8 @@ fn every_truncation_and_flipped_bit_of_the_node_and_the_id_of_version_1_costs_th
     }
 }
 
-/// The migration is one append to the log of the database: whatever part of it a crash left there, the next start ends with
-/// everything.
+/// Each step of a migration is one append to the log of the database: whatever part of it a crash left there, the next start ends
+/// with everything.
 #[test]
 fn a_migration_that_was_interrupted_anywhere_goes_on() {
     let before = tempfile::tempdir().unwrap();
@@ -392,7 +453,7 @@ fn a_migration_that_was_interrupted_anywhere_goes_on() {
     let differs = |at: &usize| old.get(*at) != new.get(*at);
     let first = (0..new.len()).find(differs).unwrap();
     let last = (0..new.len()).rfind(differs).unwrap() + 1;
-    let mut seen = [0, 0];
+    let mut seen = [0, 0, 0];
     for cut in (first..last).step_by(5).chain([last]) {
         let state = tempfile::tempdir().unwrap();
         copy(before.path(), state.path());
@@ -400,11 +461,12 @@ fn a_migration_that_was_interrupted_anywhere_goes_on() {
         fs::write(state.path().join(LOG), torn).unwrap();
         match block_on(hold_version_1(state.path())) {
             History::Migrated { from: 1 } => seen[0] += 1,
-            History::Current => seen[1] += 1,
+            History::Migrated { from: 2 } => seen[1] += 1,
+            History::Current => seen[2] += 1,
             other => panic!("cut at {cut}: {other:?}"),
         }
     }
-    assert!(seen[0] > 10 && seen[1] > 0, "{seen:?}");
+    assert!(seen[0] > 10 && seen[1] > 0 && seen[2] > 0, "{seen:?}");
 }
 
 /// The log of the database within the state folder.

@@ -228,6 +228,11 @@ pub const LOCKED_FILES: usize = 16;
 /// Bytes written to a file before the kernel is asked to start writing them back, so that a sync finds little left to do.
 pub const WRITE_BACK_BYTES: u64 = 8 << 20;
 
+/// Bytes per second that a torrent is re-read at least while it is its turn, so that small ones are done early in the period.
+pub const SCRUB_RATE_MIN: u64 = 1 << 20;
+/// Bytes per second that are re-read at most, over all torrents: a fraction of what any disk gives, so that transfers do not feel it.
+pub const SCRUB_RATE_MAX: u64 = 32 << 20;
+
 // --- store ------------------------------------------------------------------------------------
 
 /// Largest value in the database, in bytes: larger ones go to files that are never synced.

@@ -4,6 +4,7 @@
 
 pub mod bitfield;
 pub mod checked;
+pub mod digest;
 pub mod geometry;
 pub mod id;
 pub mod identity;
@@ -13,6 +14,7 @@ pub mod rate;
 
 pub use bitfield::{Bitfield, SharedBitfield};
 pub use checked::Checked;
+pub use digest::PieceDigest;
 pub use geometry::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
 pub use id::{Distance, InfoHash, NodeId, PeerId};
 pub use identity::FileIdentity;

@@ -1,5 +1,6 @@
 //! The command line as clap reads it: every subcommand, flag and environment variable.
 
+mod every;
 mod network;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use seedbank::base::InfoHash;
 use seedbank::engine::IoMode;
 
+pub(crate) use every::Every;
 pub(crate) use network::{FetchArgs, NetworkArgs, Seconds, StateFlag};
 
 use super::address::{AddressList, Listen};
@@ -35,6 +37,14 @@ Exit status:
   1 unknown error     9 disk full              16 cannot create    32 hash check failed
   2 timed out        13 file exists and is     17 I/O error
   3 not found           not this torrent's";
+
+const VERIFYING: &str = "\
+A piece is good, bad, or missing: its file is absent or too short, or the piece lies in a hole
+that nobody ever wrote to, as in a download whose files were made in full and not filled yet.
+-v names good files too. Stopped or killed, the same command goes on where it was; files that
+were written to since are hashed again. What other programs have in the page cache stays there.
+
+Exit status: 0 all good, 7 stopped, 32 something is not.";
 
 /// A BitTorrent client that remembers: what it calls durable survives a power cut and is never hashed or fetched again.
 #[derive(Debug, Parser)]
@@ -84,6 +94,7 @@ pub(crate) enum Command {
     /// Print the magnet link of a .bit or .torrent
     Magnet(MagnetArgs),
     /// Hash files on disk against their metainfo; changes nothing
+    #[command(after_help = VERIFYING)]
     Verify(VerifyArgs),
     /// Look after the state folder
     State(StateArgs),
@@ -164,6 +175,14 @@ pub(crate) struct TransferArgs {
         help_heading = "Network"
     )]
     pub(crate) keep: Keep,
+    /// While seeding: re-read everything once in so long (7d, 12h, 30m, 90s), and fetch again what rotted
+    #[arg(
+        long,
+        env = "SEEDBANK_SCRUB",
+        value_name = "EVERY",
+        help_heading = "Files"
+    )]
+    pub(crate) scrub: Option<Every>,
     /// On a terminal: a line for each peer
     #[arg(long, env = "SEEDBANK_PEERS", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue, help_heading = "Output")]
     pub(crate) peers: bool,
@@ -322,6 +341,9 @@ pub(crate) struct VerifyArgs {
     /// Folder that holds the payload, as for get and seed
     #[arg(long, env = "SEEDBANK_DEST", value_name = "DIR")]
     pub(crate) dest: Option<PathBuf>,
+    /// Only this file or folder of the torrent, named as show does; may be repeated
+    #[arg(long, env = "SEEDBANK_ONLY", value_name = "NAME")]
+    pub(crate) only: Vec<String>,
     /// One JSON document
     #[arg(long, env = "SEEDBANK_JSON", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) json: bool,

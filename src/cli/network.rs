@@ -67,6 +67,7 @@ impl Settings {
             io: IoMode::Auto,
             max_down: None,
             max_up: None,
+            scrub: None,
         };
         Ok(Self {
             config,

@@ -110,6 +110,11 @@ impl Output {
         self.style == Some(LogStyle::Json)
     }
 
+    /// Whether to say more, as -v asks.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
     /// Begins a run of events: JSON unless standard output is a terminal or `--log human` was given.
     pub(crate) fn begin_events(&self) {
         let json = match self.style {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use indicatif::BinaryBytes;
 use seedbank::base::InfoHash;
 use seedbank::format::metainfo::Metainfo;
-use seedbank::store::{self, Catalog, Choices, History, Moving, Opened, Store, StoreError};
+use seedbank::store::{
+    self, Catalog, Choices, History, Moving, Opened, ScrubMark, Store, StoreError,
+};
 use serde::Serialize;
 
 use super::args::{StateAction, StateArgs};
@@ -38,6 +40,8 @@ struct Listed {
     /// The folder that its payload has left, where something of it may still lie.
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_from: Option<String>,
+    /// When all of it was last re-read, if ever.
+    scrubbed: Option<String>,
 }
 
 /// Does what was asked with the folder that the flags name.
@@ -143,6 +147,7 @@ async fn look_up(
     let record = store
         .load(info.info_hash(), pieces, info.files().len())
         .await?;
+    let mark = store.scrub_mark(info.info_hash()).await;
     let durable = record.map_or(0, |record| match record.finished {
         true => pieces,
         false => record.durable.count(),
@@ -164,11 +169,17 @@ async fn look_up(
         unbegun: choices.is_some_and(|choices| choices.unbegun),
         moving_to,
         moved_from,
+        scrubbed: mark.and_then(|mark| scrubbed(&mark)),
     })
 }
 
 fn shown(folder: &Path) -> String {
     folder.display().to_string()
+}
+
+fn scrubbed(mark: &ScrubMark) -> Option<String> {
+    let when = jiff::Timestamp::from_second(mark.finished).ok()?;
+    (mark.finished != 0).then(|| when.to_string())
 }
 
 fn human(torrent: &Listed, out: &Output) {
@@ -190,6 +201,9 @@ fn human(torrent: &Listed, out: &Output) {
     }
     if let Some(folder) = &torrent.moved_from {
         let _ = write!(notes, "  (what is left in {folder} is to be removed)");
+    }
+    if let Some(when) = &torrent.scrubbed {
+        let _ = write!(notes, "  (scrubbed {when})");
     }
     out.clean_line(format_args!(
         "{}  {percent:>3} %  {:>12}  {}  {place}{notes}",

@@ -70,6 +70,7 @@ pub(crate) fn plan(args: &TransferArgs, end: End, out: &Output) -> Result<Plan, 
     let mut settings = Settings::of(&args.network, out)?;
     settings.config.io = args.io.into();
     settings.config.max_down = args.max_down.and_then(|rate| rate.0);
+    settings.config.scrub = args.scrub.map(|every| every.0);
     settings.config.max_up = args.max_up.and_then(|rate| rate.0);
     Ok(Plan {
         settings,

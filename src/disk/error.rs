@@ -4,6 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What was tried when bytes could not be read.
+const READ: &str = "read";
+
 /// Why files cannot be used as asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DiskError {
@@ -145,6 +148,19 @@ impl DiskError {
             op,
             source: Arc::new(source.into()),
         }
+    }
+
+    /// What a failure to read `path` means.
+    pub(super) fn reading(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => Self::vanished(path),
+            _ => Self::io(path, READ, source),
+        }
+    }
+
+    /// Whether the disk could not read bytes that it was given to keep.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Io { op: READ, .. })
     }
 
     pub(super) fn vanished(path: &Path) -> Self {

@@ -87,7 +87,7 @@ impl OpenFile {
     /// [`DiskError::Vanished`] if the file ends before that.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let read = medium::read_exact(&*self.medium, &self.file, offset, buffer);
-        read.map_err(|error| reading(&self.path, error))
+        read.map_err(|error| DiskError::reading(&self.path, error))
     }
 
     /// Writes all of `data` at `offset`, within the file's length.
@@ -218,15 +218,7 @@ impl OpenFile {
 
     /// Whether `len` bytes from `offset` on were never written. False if that cannot be told.
     pub(super) fn is_hole(&self, offset: u64, len: u64) -> bool {
-        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
-            Ok(data) => data >= offset + len,
-            // No data up to the end of the file: a hole, if the file reaches that far.
-            Err(Errno::NXIO) => {
-                let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
-                self.file.metadata().is_ok_and(reaches)
-            }
-            Err(_) => false,
-        }
+        is_hole(&self.file, offset, len)
     }
 
     /// After a failed sync the kernel calls pages clean that never reached the disk. They are dropped, so that whoever checks
@@ -267,22 +259,16 @@ pub(super) fn is_blank(file: &File, len: u64) -> bool {
     true
 }
 
-/// Reads exactly `buffer` at `offset` of `file`, which lies at `path`.
-pub(super) fn read_exact(
-    file: &File,
-    path: &Path,
-    offset: u64,
-    buffer: &mut [u8],
-) -> Result<(), DiskError> {
-    file.read_exact_at(buffer, offset)
-        .map_err(|error| reading(path, error))
-}
-
-/// What a failure to read all that was asked for means.
-fn reading(path: &Path, error: io::Error) -> DiskError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => DiskError::vanished(path),
-        _ => DiskError::io(path, "read", error),
+/// Whether `len` bytes from `offset` on were never written to `file`. False if that cannot be told.
+pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data >= offset + len,
+        // No data up to the end of the file: a hole, if the file reaches that far.
+        Err(Errno::NXIO) => {
+            let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
+            file.metadata().is_ok_and(reaches)
+        }
+        Err(_) => false,
     }
 }
 

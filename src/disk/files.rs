@@ -186,6 +186,11 @@ impl Files {
         }
     }
 
+    /// What a file was when its content was judged, if it was.
+    pub(super) fn judged(&self, at: usize) -> Option<FileIdentity> {
+        self.judged[at].get().copied()
+    }
+
     /// Looks after each read, so that what is given was read before anybody touched the file.
     fn read_trusted(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let mut rest = buffer;

@@ -1,22 +1,18 @@
 //! Hashing payloads: pieces (SHA-1, BEP 3), their blocks and whole payloads (BLAKE3).
 //!
-//! [`hash_payload`] and [`verify`] block the calling thread and use threads of their own: they are for the command line.
+//! [`hash_payload`] blocks the calling thread and uses threads of its own: it is for the command line.
 
-use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
 use sha1::{Digest, Sha1};
 
-use super::file::read_exact;
 use super::place::{Place, identity};
+use super::reader::Reader;
 use super::{DiskError, Layout};
-use crate::base::{BLOCK_LEN, FileIdentity, Geometry, PieceIndex};
+use crate::base::{BLOCK_LEN, FileIdentity, PieceIndex};
 
-/// Bytes read and hashed at once, so that they are hashed out of the processor's cache.
-const CHUNK: usize = 256 << 10;
 /// Bytes of pieces that wait for a hash, beyond the one piece for each thread that there must be.
 const AHEAD: usize = 16 << 20;
 
@@ -75,56 +71,6 @@ pub struct Hashed {
     pub blake3: [u8; 32],
     /// What each file (pads and links left out) was before it was read, and still was afterwards, in torrent order.
     pub identities: Vec<FileIdentity>,
-}
-
-/// What is on disk of a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PieceState {
-    /// Its hash is the expected one.
-    Good,
-    /// It is not.
-    Bad,
-    /// A file that it lies in is absent or too short.
-    Missing,
-}
-
-/// Reads a layout's files for one thread, keeping the last one open.
-struct Reader<'a> {
-    layout: &'a Layout,
-    place: &'a Place,
-    open: Option<(usize, File)>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(layout: &'a Layout, place: &'a Place) -> Self {
-        let open = None;
-        Self {
-            layout,
-            place,
-            open,
-        }
-    }
-
-    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let layout = self.layout;
-        let mut rest = buffer;
-        for span in layout.spans(offset, rest.len() as u64) {
-            let (now, later) = rest.split_at_mut(span.len as usize);
-            rest = later;
-            if span.pad {
-                now.fill(0);
-                continue;
-            }
-            let path = &layout.files()[span.file].path;
-            let file = match self.open.take() {
-                Some((at, file)) if at == span.file => file,
-                _ => self.place.open_file(layout.relative(path), false)?,
-            };
-            let (_, file) = self.open.insert((span.file, file));
-            read_exact(file, path, span.offset, now)?;
-        }
-        Ok(())
-    }
 }
 
 /// Reads and hashes a whole payload, on `threads` threads (at least one) besides one that reads and one that runs BLAKE3. `progress` is
@@ -203,7 +149,8 @@ impl Spare {
     }
 }
 
-fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+/// What a thread ended with; its panic is ours.
+pub(super) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     handle
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -269,85 +216,4 @@ fn identities(layout: &Layout, place: &Place) -> Result<Vec<FileIdentity>, DiskE
         Ok(identity(&found))
     };
     layout.payload_files().map(look).collect()
-}
-
-/// Hashes the pieces that are on disk and compares, on `threads` threads (at least one). Changes nothing. `progress` is told the bytes of
-/// each piece as it is dealt with.
-///
-/// # Errors
-/// [`DiskError::CannotOpen`] if a file is there and cannot be read, [`DiskError::Outside`], [`DiskError::NotOurs`] or [`DiskError::Io`].
-pub fn verify(
-    layout: &Layout,
-    expected: &(dyn Fn(PieceIndex) -> [u8; 20] + Sync),
-    threads: usize,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<Vec<PieceState>, DiskError> {
-    let geometry = layout.geometry();
-    let mut states = vec![PieceState::Missing; geometry.pieces() as usize];
-    let place = match Place::open(layout.root()) {
-        Ok(place) => place,
-        Err(DiskError::NotFound { .. }) => return Ok(states),
-        Err(error) => return Err(error),
-    };
-    let mut there = vec![0; layout.files().len()];
-    for (at, file) in layout.payload_files() {
-        there[at] = place
-            .look(layout.relative(&file.path))?
-            .map_or(0, |found| found.len());
-    }
-    let is_there = |piece| {
-        let mut spans = layout.piece_spans(piece);
-        spans.all(|span| span.pad || span.offset + span.len <= there[span.file])
-    };
-    let (next, stop) = (AtomicU32::new(0), AtomicBool::new(false));
-    let work = || {
-        let mut reader = Reader::new(layout, &place);
-        let mut buffer = vec![0; CHUNK];
-        let mut checked = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let Some(piece) = geometry.piece(next.fetch_add(1, Ordering::Relaxed)) else {
-                break;
-            };
-            if is_there(piece) {
-                match hash_piece(geometry, &mut reader, piece, &mut buffer) {
-                    Ok(hash) if hash == expected(piece) => checked.push((piece, PieceState::Good)),
-                    Ok(_) => checked.push((piece, PieceState::Bad)),
-                    // Cut short or deleted since we looked.
-                    Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => {}
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        return Err(error);
-                    }
-                }
-            }
-            progress(u64::from(geometry.len_of(piece)));
-        }
-        Ok(checked)
-    };
-    let shares: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(join).collect()
-    });
-    for share in shares {
-        for (piece, state) in share? {
-            states[piece.index()] = state;
-        }
-    }
-    Ok(states)
-}
-
-fn hash_piece(
-    geometry: &Geometry,
-    reader: &mut Reader<'_>,
-    piece: PieceIndex,
-    buffer: &mut [u8],
-) -> Result<[u8; 20], DiskError> {
-    let (start, len) = (geometry.offset_of(piece), geometry.len_of(piece) as usize);
-    let mut hasher = PieceHasher::new(false);
-    for at in (0..len).step_by(CHUNK) {
-        let chunk = &mut buffer[..CHUNK.min(len - at)];
-        reader.read(start + at as u64, chunk)?;
-        hasher.update(chunk);
-    }
-    Ok(hasher.finish().0)
 }

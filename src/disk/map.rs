@@ -125,6 +125,23 @@ pub(super) fn start_write_back(file: &File) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// How many pages of `len` bytes from `offset` on are in the kernel's cache; `None` where it does not tell: before Linux 6.5, and of
+/// files of others.
+pub(super) fn cached_pages(file: &File, offset: u64, len: u64) -> Option<u64> {
+    /// `cachestat`, which has the same number on every architecture that we build for.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [offset, len];
+    // Pages cached, dirty, in write-back, evicted, recently evicted.
+    let mut counts = [0u64; 5];
+    // SAFETY: both pointers are to arrays of our own, laid out as `struct cachestat_range` and `struct cachestat`, that live across
+    // the call; the kernel reads the first and writes the second.
+    let result = unsafe {
+        let (range, counts) = (range.as_ptr(), counts.as_mut_ptr());
+        libc::syscall(CACHESTAT, file.as_raw_fd(), range, counts, 0)
+    };
+    (result == 0).then_some(counts[0])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

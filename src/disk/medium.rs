@@ -13,6 +13,8 @@ use std::path::Path;
 
 use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags};
 
+use super::uncached;
+
 /// A medium for files and folders. Offsets and lengths are in bytes; errors are those of the system call of that name.
 ///
 /// A call may come from several threads at once. What a call promises of a power cut is said with it; whatever no call
@@ -23,6 +25,12 @@ pub trait Medium: std::fmt::Debug + Send + Sync {
 
     /// Reads at `offset`; gives the bytes read, which may be fewer than fit, and 0 only at the end of the file.
     fn read(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As [`read`](Self::read), but what it has to bring into the cache does not stay there. An error of the kind
+    /// [`io::ErrorKind::Unsupported`] if there is no such read.
+    fn read_uncached(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(file, offset, buffer)
+    }
 
     /// Writes at `offset`; gives the bytes written, which may be fewer than there are.
     fn write(&self, file: &File, offset: u64, data: &[u8]) -> io::Result<usize>;
@@ -73,6 +81,10 @@ impl Medium for Kernel {
 
     fn read(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         file.read_at(buffer, offset)
+    }
+
+    fn read_uncached(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        uncached::read_dont_cache(file, offset, buffer)
     }
 
     fn write(&self, file: &File, offset: u64, data: &[u8]) -> io::Result<usize> {

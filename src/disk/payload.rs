@@ -7,8 +7,9 @@ use super::create::{Opened, Ready};
 use super::file::is_blank;
 use super::files::Files;
 use super::hash::{block_digests, sha1};
+use super::scrub::{self, Scrubbed};
 use super::{Disk, DiskError, Layout};
-use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
+use crate::base::{BlockRange, Checked, FileIdentity, PieceDigest, PieceIndex};
 
 /// The files of one torrent, open. Clones share them; they are closed and unlocked when the last clone is gone, but only
 /// [`Payload::close`] tells whether all went well.
@@ -101,6 +102,24 @@ impl Payload {
         let files = Arc::clone(&self.files);
         let job = move || files.check(piece, expected, digests);
         self.disk.run(piece, job).await
+    }
+
+    /// Re-reads a piece, past the page cache and on a thread of its own behind which nothing else waits: one piece at a time
+    /// over all payloads. A file that is not what it was [judged by](Payload::judge_by) did not rot. With the `digest` that the
+    /// piece had, BLAKE3 decides; without one, and where that says no, SHA-1.
+    ///
+    /// # Errors
+    /// [`DiskError::CannotOpen`] and its kin, or [`DiskError::Io`] if a file cannot be looked at. Bytes that cannot be read, and a
+    /// file that is gone, are no error but [`Scrubbed`].
+    pub async fn scrub(
+        &self,
+        piece: PieceIndex,
+        expected: [u8; 20],
+        digest: Option<PieceDigest>,
+    ) -> Result<Scrubbed, DiskError> {
+        let files = Arc::clone(&self.files);
+        let job = move || scrub::scrub(&files, piece, expected, digest);
+        self.disk.run_scrub(job).await
     }
 
     /// What these files, by place in the layout, were when their content was judged: once the payload is only read, what

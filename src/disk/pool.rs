@@ -1,12 +1,13 @@
 //! The threads that block so that nobody else has to: bounded queues in, one answer out.
 //!
 //! Work on one piece always goes to the same thread, so it is done in the order in which it was submitted. What may take long without
-//! using the processor (syncing, allocating) has threads of its own, so that no transfer waits behind it.
+//! using the processor (syncing, allocating) has threads of its own, so that no transfer waits behind it; so has re-reading what is
+//! shared, which nobody waits for.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -32,6 +33,8 @@ pub struct Disk {
 struct Pool {
     data: Vec<Arc<Lane>>,
     slow: Arc<Lane>,
+    /// Made when it is first needed: most processes scrub nothing.
+    scrub: OnceLock<Arc<Lane>>,
     handles: Arc<Handles>,
     medium: Arc<dyn Medium>,
     payloads: AtomicU64,
@@ -39,7 +42,7 @@ struct Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for lane in self.data.iter().chain([&self.slow]) {
+        for lane in self.data.iter().chain([&self.slow]).chain(self.scrub.get()) {
             lane.close();
         }
     }
@@ -63,6 +66,7 @@ impl Disk {
         let pool = Pool {
             data: data.collect(),
             slow: Lane::start("disk-sync", SLOW_THREADS),
+            scrub: OnceLock::new(),
             handles: Arc::new(Handles::new()),
             medium,
             payloads: AtomicU64::new(0),
@@ -143,6 +147,15 @@ impl Disk {
         job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
     ) -> Result<T, DiskError> {
         self.submit_slow(job).await.answer().await
+    }
+
+    /// Does `job` on the thread that re-reads what is shared.
+    pub(super) async fn run_scrub<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, DiskError> {
+        let lane = self.pool.scrub.get_or_init(|| Lane::start("disk-scrub", 1));
+        lane.submit(job).await.answer().await
     }
 
     /// Leaves `job` to the threads for slow things.

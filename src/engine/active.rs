@@ -20,6 +20,7 @@ use super::links::Links;
 use super::prepare::Prepared;
 use super::reports::Shelf;
 use super::resources::Resources;
+use super::scrubbing::Scrubbing;
 use super::seeking::Seeking;
 use super::status::{State, Status};
 use super::torrent::Order;
@@ -45,7 +46,6 @@ pub(super) enum Ending {
     Paused(oneshot::Sender<()>),
     Stopped(Option<oneshot::Sender<()>>),
     Failed(EngineError),
-    #[allow(dead_code, reason = "for the scrub, which is not here yet")]
     /// To be prepared anew at once: the store knows better now what is good than the swarm does.
     Again,
     /// As `Again`: a file that was only read is not any more what it was judged by.
@@ -82,6 +82,7 @@ pub(super) struct Active<'a> {
     pub(super) checkpoint: Checkpoint,
     pub(super) discovery: Discovery,
     pub(super) seeking: Seeking,
+    pub(super) scrubbing: Scrubbing,
     pub(super) reports: mpsc::Receiver<(PeerKey, Report)>,
     pub(super) reporter: mpsc::Sender<(PeerKey, Report)>,
     pub(super) jobs: JoinSet<Done>,
@@ -154,6 +155,7 @@ impl<'a> Active<'a> {
             failures,
             payload: prepared.payload,
             links: Links::default(),
+            scrubbing: Scrubbing::new(now),
             jobs: JoinSet::new(),
             dials: JoinSet::new(),
             announces: JoinSet::new(),
@@ -233,6 +235,7 @@ impl<'a> Active<'a> {
             self.perform_all(now);
             self.commit_if_due(now);
             self.announce_if_due(now);
+            self.scrub_if_due(now);
             let deadline = self.next_deadline(now);
             let result = tokio::select! {
                 order = orders.recv() => match self.obey(order) {
@@ -244,6 +247,10 @@ impl<'a> Active<'a> {
                     Ok(())
                 }
                 Some(done) = self.jobs.join_next() => self.job_done(done).await,
+                Some(step) = self.scrubbing.steps.join_next() => match self.step_done(step).await {
+                    Some(ending) => return ending,
+                    None => Ok(()),
+                },
                 Some(dialled) = self.dials.join_next() => dialled.map(|dialled| self.on_dialled(dialled)).map_err(|error| defect(&error)),
                 Some(answer) = self.announces.join_next() => answer.map(|answer| self.on_announced(answer)).map_err(|error| defect(&error)),
                 peers = self.seeking.found() => {
@@ -332,6 +339,7 @@ impl<'a> Active<'a> {
             self.swarm.next_deadline(),
             self.discovery.next_deadline(),
             self.checkpoint.next_deadline(),
+            self.scrubbing.next_deadline(),
             tick,
             Some(self.save_peers_at),
         ]

@@ -50,14 +50,16 @@ impl Active<'_> {
         let resources = Arc::clone(&self.resources);
         let info_hash = self.info.info_hash();
         let total = self.info.geometry().pieces();
-        let finished = self.swarm.durable().count() + pieces.len() as u32 == total;
+        // What the swarm believes of a payload that rotted is not so.
+        let rotten = self.scrubbing.rotten;
+        let finished = !rotten && self.swarm.durable().count() + pieces.len() as u32 == total;
         let totals = self.totals();
         async move {
             let started = Instant::now();
             let clean = finished || partial.is_some();
             let mut touched = pieces.clone();
             touched.extend(partial.iter().flatten().map(|range| range.piece()));
-            let wrote = !finished || !pieces.is_empty();
+            let wrote = !rotten && (!finished || !pieces.is_empty());
             // What is clean is believed for what its files were, so that must survive as well.
             let mut identities = if clean && wrote {
                 payload.sync_with_times(touched).await?
@@ -183,6 +185,7 @@ impl Active<'_> {
         self.stopping = true;
         self.swarm.set_paused(Instant::now(), true);
         self.dials.abort_all();
+        self.stop_scrub().await;
         self.links.close_all("we stop");
         let goodbye = self.say_goodbye();
         self.hear_out().await;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::{FileIdentity, InfoHash};
 use crate::disk::{Kernel, Medium, Pace};
@@ -36,6 +37,8 @@ pub struct Config {
     pub max_down: Option<u64>,
     /// Most payload bytes per second to send, over all torrents.
     pub max_up: Option<u64>,
+    /// How often everything that is shared is re-read, to find and mend what rotted on the disk; `None` for never.
+    pub scrub: Option<Duration>,
 }
 
 /// What an engine stands on. The default is this machine; tests of what a crash leaves put something else under it.

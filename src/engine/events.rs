@@ -146,6 +146,19 @@ pub enum Event {
         /// Of these, how many were thrown away.
         wasted: u64,
     },
+    /// All of a payload that is shared was re-read, once in the period that was asked for.
+    Scrubbed {
+        /// The torrent.
+        info_hash: Hex,
+        /// Pieces that were read.
+        pieces: u32,
+        /// Of these, how many were bad; each was told of in a warning of kind `bit_rot`.
+        bad: u32,
+        /// Bytes of the payload.
+        bytes: u64,
+        /// Time since the pass began, times when nothing ran included.
+        seconds: u64,
+    },
     /// A node asks whether the other is there.
     #[serde(rename = "dht_ping")]
     DhtPing(DhtMessage),

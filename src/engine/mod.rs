@@ -23,6 +23,8 @@ mod reports;
 mod resources;
 mod resume;
 mod retry;
+mod scrub;
+mod scrubbing;
 mod seeking;
 mod sockets;
 pub mod status;

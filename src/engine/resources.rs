@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, broadcast};
 
@@ -10,7 +10,7 @@ use super::config::{Config, Footing, IoMode};
 use super::dht::Dht;
 use super::events::{Event, Hex};
 use super::sockets::Addresses;
-use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, WRITE_BUDGET};
+use crate::base::limits::{DIALS_MAX, EVENT_QUEUE, PEERS_TOTAL, SCRUB_RATE_MAX, WRITE_BUDGET};
 use crate::base::{InfoHash, PeerId};
 use crate::disk::{Disk, Pace, WritePath};
 use crate::net::spare::Spare;
@@ -40,6 +40,10 @@ pub(super) struct Resources {
     pub(super) dials: Arc<Semaphore>,
     pub(super) up: Arc<Throttle>,
     pub(super) down: Arc<Throttle>,
+    /// How often what is shared is re-read.
+    pub(super) scrub_every: Option<Duration>,
+    /// The budget of that.
+    pub(super) scrub: Throttle,
     /// Buffers of runs that are stored.
     pub(super) spare: Arc<Spare>,
     events: broadcast::Sender<Event>,
@@ -75,6 +79,8 @@ impl Resources {
             dials: Arc::new(Semaphore::new(DIALS_MAX)),
             up: Arc::new(Throttle::new(now, config.max_up)),
             down: Arc::new(Throttle::new(now, config.max_down)),
+            scrub_every: config.scrub,
+            scrub: Throttle::new(now, Some(SCRUB_RATE_MAX)),
             spare: Arc::new(Spare::new()),
             events: broadcast::Sender::new(EVENT_QUEUE),
             note_failed: AtomicBool::new(false),

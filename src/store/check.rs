@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::open::{self, Folder};
 use super::schema::{self, TORRENT_KEY_LEN};
 use super::torrents::{TorrentRow, Totals};
-use super::{identities, nodes, pages, partial, peers, watermark};
+use super::{digests, identities, nodes, pages, partial, peers, watermark};
 
 /// What [`check`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Report {
     pub rows: usize,
     /// What is wrong, one line each. Empty if all is well.
     pub problems: Vec<String>,
-    /// Damaged rows that cost nothing but what they say, one line each: known peers and DHT nodes. The next save
-    /// removes them.
+    /// Damaged rows that cost nothing but what they say, one line each: known peers and DHT nodes, which the next save removes,
+    /// and digests of pieces, which the next scrub mends.
     pub passed_over: Vec<String>,
 }
 
@@ -145,6 +145,7 @@ fn is_sound(key: &[u8], body: &[u8]) -> bool {
         [b'h', b'/', ..] => rest == Some(4) && pages::decode(body).is_some(),
         [b'f', b'/', ..] => rest == Some(4) && identities::decode(body).is_some(),
         [b'b', b'/', ..] => rest == Some(6) && partial::decode(body).is_some(),
+        [b'g', b'/', ..] => digests::is_sound(rest, body),
         [b's', b'/', ..] => rest == Some(0) && Totals::decode(body).is_some(),
         [b'p', b'/', ..] => peers::decode(key, body).is_some(),
         [b'd' | b'i', b'/', ..] => nodes::is_sound(key, body),

@@ -124,6 +124,13 @@ impl Database {
         }
     }
 
+    /// The body of the row `key`, which belongs to a cache: one that is damaged is as good as none.
+    pub(super) fn get_cached(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.tree.get(key).map_err(|error| self.failed(error))?;
+        let body = value.as_ref().and_then(|value| codec::unseal(key, value));
+        Ok(body.map(<[u8]>::to_vec))
+    }
+
     /// Keys and bodies of the rows whose keys start with `prefix`, in order.
     pub(super) fn scan(
         &self,

@@ -21,6 +21,7 @@ mod catalog;
 mod check;
 mod codec;
 mod database;
+mod digests;
 mod durable;
 mod error;
 mod identities;
@@ -43,14 +44,15 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::InfoHash;
 use crate::base::limits::STORE_QUEUE;
+use crate::base::{InfoHash, PieceDigest};
 use open::Folder;
 use torrents::Shape;
 use worker::{Change, Covered, Job, Worker};
 
 pub use catalog::{Catalog, CatalogEntry, Choices, Moving, glance, glance_choices};
 pub use check::{Report, check};
+pub use digests::ScrubMark;
 pub use error::StoreError;
 pub use nodes::{Identity, KnownNode, SavedNodes};
 pub use notes::Note;
@@ -273,6 +275,44 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.ask(move |worker| worker.with(|database| peers::replace(database, &info_hash, peers)))
             .await
+    }
+
+    /// How far the torrent was re-read; `None` if it never was, or nobody can tell.
+    pub async fn scrub_mark(&self, info_hash: InfoHash) -> Option<ScrubMark> {
+        self.ask(move |worker| worker.with(|database| digests::mark(database, &info_hash)))
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(%info_hash, %error, "it cannot be told how far it was re-read");
+                None
+            })
+    }
+
+    /// Known digests of pieces: that of `piece` and of those around it that are stored together with it. None if they cannot be
+    /// read.
+    pub async fn digests(&self, info_hash: InfoHash, piece: u32) -> Vec<(u32, PieceDigest)> {
+        self.ask(move |worker| worker.with(|database| digests::load(database, &info_hash, piece)))
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(%info_hash, %error, "digests of pieces cannot be read");
+                Vec::new()
+            })
+    }
+
+    /// Puts how far the torrent was re-read, and the digests of pieces that were good. It survives the process once this returns,
+    /// maybe not the machine: all of it can be had again. Not for every piece: in batches.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn put_scrub(
+        &self,
+        info_hash: InfoHash,
+        mark: ScrubMark,
+        digests: Vec<(u32, PieceDigest)>,
+    ) -> Result<(), StoreError> {
+        self.ask(move |worker| {
+            worker.with(|database| digests::put(database, &info_hash, mark, &digests))
+        })
+        .await
     }
 
     /// The DHT's own ids and nodes, as they were put last, best first; without those that cannot be read. A node's last

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::database::{Batch, Database};
+use super::digests;
 use super::error::StoreError;
 use super::identities;
 use super::notes::Note;
@@ -203,6 +204,7 @@ pub(super) fn clear(
         changed |= pages.set(*piece, false);
     }
     changed |= partial::forget(database, &mut batch, info_hash, pieces)?;
+    changed |= digests::forget(database, &mut batch, info_hash, pieces)?;
     if !changed {
         return Ok(false);
     }

@@ -11,6 +11,7 @@ mod events;
 mod legacy;
 mod magnets;
 mod refusals;
+mod scrub;
 mod state;
 mod support;
 mod verify;

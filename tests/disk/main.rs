@@ -16,3 +16,4 @@ mod order;
 mod payload;
 mod relocate;
 mod rig;
+mod scrub;

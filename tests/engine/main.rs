@@ -14,5 +14,6 @@ mod dht;
 mod lifecycle;
 mod metadata;
 mod moving;
+mod scrub;
 mod trouble;
 mod world;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use seedbank::engine::{AddTorrent, Config, DhtConfig, Engine, Goal, IoMode, Torrent};
 use seedbank::format::metainfo::create::Draft;
@@ -63,7 +64,13 @@ impl World {
 
     /// An engine without DHT.
     pub(crate) async fn engine(&self, state: &str) -> Engine {
-        self.start(state, None).await
+        self.start(state, None, None).await
+    }
+
+    /// The same, re-reading everything every second.
+    pub(crate) async fn scrubber(&self, state: &str) -> Engine {
+        let every = Duration::from_secs(1);
+        self.start(state, None, Some(every)).await
     }
 
     /// An engine with a DHT node that starts from `bootstrap`.
@@ -75,10 +82,10 @@ impl World {
                 .map(|addr| (addr.ip().to_string(), addr.port()))
                 .collect(),
         };
-        self.start(state, Some(dht)).await
+        self.start(state, Some(dht), None).await
     }
 
-    async fn start(&self, state: &str, dht: Option<DhtConfig>) -> Engine {
+    async fn start(&self, state: &str, dht: Option<DhtConfig>, scrub: Option<Duration>) -> Engine {
         let config = Config {
             state: self.path(state),
             tcp_listen: Some(([127, 0, 0, 1], 0).into()),
@@ -86,6 +93,7 @@ impl World {
             io: IoMode::Auto,
             max_down: None,
             max_up: None,
+            scrub,
         };
         Engine::start(config).await.unwrap()
     }

@@ -66,6 +66,20 @@ pub(super) fn of(
                 named(info_hash)
             )
         }
+        Event::Scrubbed {
+            info_hash,
+            pieces,
+            bad,
+            bytes,
+            ..
+        } => {
+            let found = match bad {
+                0 => "all is well".to_owned(),
+                _ => format!("{bad} of {pieces} pieces had rotted"),
+            };
+            let bytes = BinaryBytes(*bytes);
+            format!("{}: {bytes} were re-read, {found}", named(info_hash))
+        }
         Event::DhtReady {
             nodes,
             warm,

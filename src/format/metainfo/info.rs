@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
 use super::v2::{self, FileTree};
-use super::{FileEntry, MetainfoError, file};
+use super::{FileEntry, FileKind, MetainfoError, file};
 use crate::base::limits::{PIECE_LEN_MAX, PIECES_MAX};
 use crate::base::{BLOCK_LEN, Geometry, InfoHash, PieceIndex};
 use crate::format::bencode::{Document, Value};
@@ -70,6 +70,25 @@ impl Info {
     /// The files, in the order in which the payload runs through them; at least one.
     pub fn files(&self) -> &[FileEntry] {
         &self.files
+    }
+
+    /// Where on disk a piece lies, for people: `a.bin bytes 0-16383, b.bin bytes 0-99`.
+    pub fn whereabouts(&self, piece: PieceIndex) -> String {
+        let begin = self.geometry.offset_of(piece);
+        let end = begin + u64::from(self.geometry.len_of(piece));
+        let payload = self
+            .files
+            .iter()
+            .filter(|file| matches!(file.kind(), FileKind::Payload));
+        let parts = payload.filter_map(|file| {
+            let from = begin.max(file.offset());
+            let to = end.min(file.offset() + file.length());
+            (from < to).then(|| {
+                let (first, last) = (from - file.offset(), to - file.offset() - 1);
+                format!("{} bytes {first}-{last}", file.path().as_str())
+            })
+        });
+        parts.collect::<Vec<_>>().join(", ")
     }
 
     /// Whether peers may come from its trackers only (BEP 27).

@@ -532,6 +532,7 @@ fn commits_clears_notes_and_nodes_survive_a_process_that_aborts() {
 
 pub(super) mod crash;
 mod damage;
+mod digests;
 mod full;
 mod model;
 mod nodes;
