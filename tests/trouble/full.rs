@@ -52,7 +52,8 @@ fn a_hole_under_the_mapping_of_a_full_disk() {
         let durable = bench.half_way(&getter, 1);
         let ballast = bench.place().join("ballast");
         getter.process.halted(|| {
-            ["a", "b"].map(|name| punch_holes(&bench.file(name)));
+            punch_holes(&bench.file("a"));
+            punch_holes(&bench.file("b"));
             fill_up(&ballast);
         });
         bench.stops(&getter, "is full");
