@@ -54,6 +54,8 @@ fn reach(bench: &Bench, getter: &Seedbank, random: &mut Random) {
         bench.shaky.hex(),
         random.below(u64::from(bench.shaky.pieces)),
     );
+    // Before that there is no file.
+    getter.wait_for("resume", wait::SOON, |_| true);
     if moment > 0 {
         getter.wait_for("have", wait::SOON, |have| {
             have["info_hash"] == hex && have["verified"].as_u64().unwrap() >= moment
