@@ -377,6 +377,15 @@ pub(crate) enum StateAction {
     Check,
     /// Make the database anew from the catalog; payloads are checked again at the next start
     Rebuild,
+    /// Move the payload of a torrent to another folder; can be stopped and run again
+    Move {
+        /// Which
+        #[arg(value_name = "IH")]
+        info_hash: InfoHash,
+        /// The folder that is to hold it, which must exist
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Forget a torrent; its payload stays
     Forget {
         /// Which

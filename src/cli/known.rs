@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use seedbank::base::InfoHash;
 use seedbank::format::metainfo::Metainfo;
-use seedbank::store::{self, StoreError};
+use seedbank::store::{self, Choices, Moving, StoreError};
 
 use super::exit::{Exit, Failure};
 
@@ -14,8 +14,8 @@ use super::exit::{Exit, Failure};
 pub(crate) struct Known {
     /// What it is.
     pub(crate) metainfo: Metainfo,
-    /// The folder that its payload is in.
-    pub(crate) dest: PathBuf,
+    /// The folder that its payload is in, or on its way to; `None` if nothing was made of it yet.
+    pub(crate) dest: Option<PathBuf>,
 }
 
 /// Looks `info_hash` up in the catalog of the folder `state`, which may be in use or not exist. What is damaged is unknown.
@@ -23,13 +23,21 @@ pub(crate) fn find(state: &Path, info_hash: InfoHash) -> Option<Known> {
     let entry = store::glance(state, info_hash)?;
     Some(Known {
         metainfo: parse(info_hash, &entry.metainfo)?,
-        dest: entry.choices.dest,
+        dest: begun_at(entry.choices),
     })
 }
 
 /// The folder that the payload of `info_hash` is in, as far as the catalog of the folder `state` knows.
 pub(crate) fn place(state: &Path, info_hash: InfoHash) -> Option<PathBuf> {
-    store::glance_choices(state, info_hash).map(|choices| choices.dest)
+    store::glance_choices(state, info_hash).and_then(begun_at)
+}
+
+fn begun_at(choices: Choices) -> Option<PathBuf> {
+    match choices.moving {
+        _ if choices.unbegun => None,
+        Some(Moving::To(folder)) => Some(folder),
+        Some(Moving::From(_)) | None => Some(choices.dest),
+    }
 }
 
 /// The metainfo of `info_hash`, unless these bytes are not that.
@@ -38,17 +46,25 @@ pub(crate) fn parse(info_hash: InfoHash, bytes: &[u8]) -> Option<Metainfo> {
     (metainfo.info.info_hash() == info_hash).then_some(metainfo)
 }
 
-/// Runs a short errand at the store to its end.
+/// Runs an errand at the store to its end.
 ///
 /// # Errors
 /// What the errand fails with.
-pub(crate) fn run<T>(errand: impl Future<Output = Result<T, StoreError>>) -> Result<T, Failure> {
+pub(crate) fn run<T, E: Into<Failure>>(
+    errand: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start a task: {error}")))?;
-    runtime.block_on(errand).map_err(|error| of_store(&error))
+    runtime.block_on(errand).map_err(Into::into)
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        of_store(&error)
+    }
 }
 
 /// A trouble of the store with its exit status.

@@ -28,10 +28,12 @@ mod signals;
 mod source;
 mod state;
 mod state_cmd;
+mod state_move;
 mod temporary;
 mod transfer;
 mod verify;
 mod watch;
+mod work;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -231,6 +231,7 @@ pub(crate) fn of_disk(error: &DiskError) -> Failure {
         }
         DiskError::CannotCreate { .. } => Exit::CannotCreate,
         DiskError::Full { .. } => Exit::DiskFull,
+        DiskError::Interrupted => Exit::Stopped,
         DiskError::NotOurs { .. } => Exit::FileExists,
         DiskError::Layout { .. } | DiskError::NotUtf8 { .. } | DiskError::Stopped => Exit::Unknown,
         _ => Exit::Io,

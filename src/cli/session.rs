@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use seedbank::engine::{Engine, Event};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::timeout;
@@ -63,10 +64,24 @@ pub(crate) fn run<T>(
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start threads: {error}")))?;
     let stop = Stop::install()?;
+    allow_many_files();
     let ended = runtime.block_on(drive(settings, stop, out, work));
     // Nothing that matters is left; a thread that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(LAST_WORDS);
     ended
+}
+
+/// Lets the process open as many files as it may: a torrent holds two, and the usual limit is made for programs that wait with
+/// `select`. Where it cannot be raised, what is opened beyond it fails with a message of its own.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the number of open files could not be raised");
+    }
 }
 
 async fn drive<T>(

@@ -119,8 +119,8 @@ impl Source {
                     None => return Ok(Found::Named(Box::new(Named { info_hash, magnet }))),
                     Some(known) => Loaded {
                         metainfo: enriched(known.metainfo, &magnet),
-                        beside: Some(known.dest.clone()),
-                        earlier: Some(known.dest),
+                        beside: known.dest.clone(),
+                        earlier: known.dest,
                         peers: magnet.peers,
                     },
                 }
@@ -186,13 +186,7 @@ pub(crate) fn enrich(metainfo: &mut Metainfo, magnet: &Magnet) {
     if metainfo.info.is_private() {
         return;
     }
-    for tracker in &magnet.trackers {
-        if !metainfo.announce.iter().flatten().any(|url| url == tracker) {
-            metainfo.announce.push(vec![tracker.clone()]);
-        }
-    }
-    add_new(&mut metainfo.nodes, &magnet.nodes);
-    add_new(&mut metainfo.web_seeds, &magnet.web_seeds);
+    metainfo.add_hints(&magnet.trackers, &magnet.nodes, &magnet.web_seeds);
 }
 
 /// Adds the hints of another link to the same torrent.

@@ -1,11 +1,15 @@
 //! `seedbank state`: looks after the state folder while no seedbank uses it.
 
+use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use indicatif::BinaryBytes;
 use seedbank::base::InfoHash;
 use seedbank::format::metainfo::Metainfo;
-use seedbank::store::{self, Catalog, Choices, History, Opened, ScrubMark, Store, StoreError};
+use seedbank::store::{
+    self, Catalog, Choices, History, Moving, Opened, ScrubMark, Store, StoreError,
+};
 use serde::Serialize;
 
 use super::args::{StateAction, StateArgs};
@@ -13,6 +17,7 @@ use super::exit::{Exit, Failure};
 use super::known;
 use super::output::Output;
 use super::state;
+use super::state_move;
 
 /// A torrent of the catalog, as `list --json` prints it.
 #[derive(Serialize)]
@@ -28,18 +33,28 @@ struct Listed {
     paused: bool,
     /// When all of it was last re-read, if ever.
     scrubbed: Option<String>,
+    /// Nothing was downloaded yet: only its metadata is kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unbegun: bool,
+    /// The folder that its payload is on the way to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moving_to: Option<String>,
+    /// The folder that its payload has left, where something of it may still lie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_from: Option<String>,
 }
 
 /// Does what was asked with the folder that the flags name.
 ///
 /// # Errors
 /// If the folder is in use, cannot be read or written, or does not know the torrent.
-pub(crate) fn run(args: &StateArgs, out: &Output) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &StateArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
     let folder = state::folder(args.state.as_deref(), args.dht_listen.as_ref())?;
     match &args.action {
         StateAction::List { json } => list(&folder, *json || out.wants_json(), out),
         StateAction::Check => check(&folder, out),
         StateAction::Rebuild => rebuild(&folder, out),
+        StateAction::Move { info_hash, dir } => state_move::run(&folder, *info_hash, dir, out),
         StateAction::Forget { info_hash } => forget(&folder, *info_hash, out),
     }
 }
@@ -50,12 +65,7 @@ fn list(folder: &Path, json: bool, out: &Output) -> Result<Exit, Failure> {
             return Ok((Vec::new(), Vec::new()));
         }
         let Opened { store, history } = Store::open(folder.to_owned()).await?;
-        if let History::Rebuilt { why } = history {
-            out.warn(
-                "state",
-                format!("the database was made anew from the catalog: {why}"),
-            );
-        }
+        tell(&history, out);
         let read = read(&store).await;
         store.close().await?;
         read
@@ -75,6 +85,16 @@ fn list(folder: &Path, json: bool, out: &Output) -> Result<Exit, Failure> {
     } else {
         Exit::Unknown
     })
+}
+
+/// Says if the database was found broken.
+pub(crate) fn tell(history: &History, out: &Output) {
+    if let History::Rebuilt { why } = history {
+        out.warn(
+            "state",
+            format!("the database was made anew from the catalog: {why}"),
+        );
+    }
 }
 
 /// The torrents of the catalog, and a line for each that is damaged.
@@ -132,14 +152,23 @@ async fn look_up(
         true => pieces,
         false => record.durable.count(),
     });
+    let choices = choices.as_ref();
+    let (moving_to, moved_from) = match choices.and_then(|choices| choices.moving.as_ref()) {
+        Some(Moving::To(folder)) => (Some(shown(folder)), None),
+        Some(Moving::From(folder)) => (None, Some(shown(folder))),
+        None => (None, None),
+    };
     Ok(Listed {
         info_hash: info.info_hash().to_string(),
         name: info.name().to_owned(),
-        paused: choices.as_ref().is_some_and(|choices| choices.paused),
-        dest: choices.map(|choices| choices.dest.display().to_string()),
+        dest: choices.map(|choices| shown(&choices.dest)),
         length: info.geometry().total(),
         pieces,
         durable,
+        paused: choices.is_some_and(|choices| choices.paused),
+        unbegun: choices.is_some_and(|choices| choices.unbegun),
+        moving_to,
+        moved_from,
         scrubbed: mark.and_then(|mark| scrubbed(&mark)),
     })
 }
@@ -149,22 +178,38 @@ fn scrubbed(mark: &ScrubMark) -> Option<String> {
     (mark.finished != 0).then(|| when.to_string())
 }
 
+fn shown(folder: &Path) -> String {
+    folder.display().to_string()
+}
+
 fn human(torrent: &Listed, out: &Output) {
     let percent = 100 * u64::from(torrent.durable) / u64::from(torrent.pieces.max(1));
     let place = match &torrent.dest {
         Some(dest) => format!("in {dest}"),
         None => "in a place that is lost".to_owned(),
     };
+    let mut notes = String::new();
+    if torrent.paused {
+        notes.push_str("  (paused)");
+    }
+    if torrent.unbegun {
+        notes.push_str("  (not begun)");
+    }
+    if let Some(folder) = &torrent.moving_to {
+        // Writing to a string cannot fail.
+        let _ = write!(notes, "  (on its way to {folder})");
+    }
+    if let Some(folder) = &torrent.moved_from {
+        let _ = write!(notes, "  (what is left in {folder} is to be removed)");
+    }
+    if let Some(when) = &torrent.scrubbed {
+        let _ = write!(notes, "  (scrubbed {when})");
+    }
     out.clean_line(format_args!(
-        "{}  {percent:>3} %  {:>12}  {}  {place}{}{}",
+        "{}  {percent:>3} %  {:>12}  {}  {place}{notes}",
         torrent.info_hash,
         BinaryBytes(torrent.length).to_string(),
         torrent.name,
-        if torrent.paused { "  (paused)" } else { "" },
-        torrent
-            .scrubbed
-            .as_ref()
-            .map_or_else(String::new, |when| format!("  (scrubbed {when})")),
     ));
 }
 
@@ -193,7 +238,7 @@ fn check(folder: &Path, out: &Output) -> Result<Exit, Failure> {
     }
     let message = format!("{} problems in {}", report.problems.len(), folder.display());
     Err(Failure::new(Exit::Unknown, message)
-        .hint("`seedbank state rebuild` makes the database anew from the catalog"))
+        .hint("`seedbank state rebuild` repairs what the state folder itself can"))
 }
 
 fn rebuild(folder: &Path, out: &Output) -> Result<Exit, Failure> {
@@ -223,13 +268,16 @@ fn forget(folder: &Path, info_hash: InfoHash, out: &Output) -> Result<Exit, Fail
         forgotten
     })?;
     if !known {
-        let message = format!("{info_hash}: not in the state folder {}", folder.display());
-        return Err(
-            Failure::new(Exit::NotFound, message).hint("`seedbank state list` names what it knows")
-        );
+        return Err(unknown(folder, info_hash));
     }
     out.say(format_args!("{info_hash} is forgotten; its payload stays"));
     Ok(Exit::Done)
+}
+
+/// The catalog does not have the torrent.
+pub(crate) fn unknown(folder: &Path, info_hash: InfoHash) -> Failure {
+    let message = format!("{info_hash}: not in the state folder {}", folder.display());
+    Failure::new(Exit::NotFound, message).hint("`seedbank state list` names what it knows")
 }
 
 async fn forget_in(store: &Store, info_hash: InfoHash) -> Result<bool, StoreError> {

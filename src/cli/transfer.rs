@@ -3,9 +3,8 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use seedbank::engine::{AddTorrent, EngineError, Fetched, Goal, State, Status, Torrent};
 use tokio::time::sleep;
@@ -19,6 +18,10 @@ use super::save;
 use super::session::{self, Session};
 use super::source::Named;
 use super::watch::Watch;
+use super::work::{Adding, Awaited, Running, Step, Work, all_failed};
+
+/// Torrents that are being added at once: enough to keep disk and store busy, few enough for one that hangs to be noticed.
+const ADDS_AT_ONCE: usize = 16;
 
 /// A run of the engine.
 #[derive(Debug)]
@@ -108,85 +111,6 @@ pub(crate) fn run(mut plan: Plan, out: &Arc<Output>) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Something that is waited for, and what it leads to.
-type Awaited<'a> = Pin<Box<dyn Future<Output = Step<'a>> + 'a>>;
-
-/// Something that came about.
-enum Step<'a> {
-    /// The metadata of a wish is there, or cannot be had.
-    Fetched(&'a Wish, Vec<SocketAddr>, Result<Fetched, EngineError>),
-    /// A torrent is complete; or it ended.
-    Completed(Running, Result<(), EngineError>),
-}
-
-/// What is not done yet.
-#[derive(Default)]
-struct Work<'a> {
-    awaited: Vec<Awaited<'a>>,
-    /// Wishes whose metadata is not there.
-    fetching: usize,
-    /// Torrents that are not complete.
-    running: Vec<Torrent>,
-}
-
-impl<'a> Work<'a> {
-    fn fetch(&mut self, inquiry: Awaited<'a>) {
-        self.fetching += 1;
-        self.awaited.push(inquiry);
-    }
-
-    fn complete(&mut self, running: Running) {
-        self.running.push(running.0.clone());
-        self.awaited.push(completion(running));
-    }
-
-    /// The next step; nothing once all is done, or every torrent that is left has failed. Who is `patient` leaves those out of it
-    /// whose trouble may pass.
-    async fn next(&mut self, patient: bool) -> Option<Step<'a>> {
-        let stuck = async {
-            match self.fetching {
-                0 => all_failed(&self.running, patient).await,
-                _ => std::future::pending().await,
-            }
-        };
-        let step = tokio::select! {
-            biased;
-            step = first_of(&mut self.awaited) => step,
-            () = stuck => None,
-        };
-        match &step {
-            Some(Step::Fetched(..)) => self.fetching -= 1,
-            Some(Step::Completed((torrent, _), _)) => {
-                let done = torrent.info_hash();
-                self.running.retain(|torrent| torrent.info_hash() != done);
-            }
-            None => {}
-        }
-        step
-    }
-}
-
-/// The first of `work` to be done, which is taken from it; nothing if there is none.
-async fn first_of<'a>(work: &mut Vec<Awaited<'a>>) -> Option<Step<'a>> {
-    if work.is_empty() {
-        return None;
-    }
-    let (at, step) = std::future::poll_fn(|context| {
-        let polled = work.iter_mut().enumerate();
-        let mut polled = polled.filter_map(|(at, one)| match one.as_mut().poll(context) {
-            Poll::Ready(step) => Some((at, step)),
-            Poll::Pending => None,
-        });
-        polled.next().map_or(Poll::Pending, Poll::Ready)
-    })
-    .await;
-    drop(work.swap_remove(at));
-    Some(step)
-}
-
-/// A torrent that runs, and where its payload is.
-type Running = (Torrent, PathBuf);
-
 /// An engine at work.
 struct Run<'a> {
     session: &'a Session<'a>,
@@ -210,32 +134,52 @@ impl<'a> Run<'a> {
 
     /// Adds what can be added. One that cannot be is reported and does not hinder the others.
     async fn add_all(&mut self, torrents: Vec<AddTorrent>) {
-        for torrent in torrents {
-            if self.session.is_stopped() {
-                return;
+        let mut torrents = torrents.into_iter();
+        let mut work = Work::default();
+        loop {
+            while work.to_come() < ADDS_AT_ONCE
+                && let Some(torrent) = torrents.next()
+            {
+                work.begin(self.adding(torrent));
             }
-            self.add(torrent).await;
+            match self.until(work.next(true)).await {
+                Some(Some(Step::Added(adding, added))) => drop(self.added(&adding, added)),
+                // Stopped by the user, or all are added.
+                _ => return,
+            }
         }
     }
 
-    /// Adds a torrent; nothing if that failed or the user stopped it.
-    async fn add(&mut self, torrent: AddTorrent) -> Option<Running> {
+    /// Begins to add a torrent.
+    fn adding(&self, torrent: AddTorrent) -> Awaited<'a> {
         let (engine, out) = (self.session.engine, self.session.out);
-        let (metainfo, dest) = (torrent.metainfo.clone(), torrent.dest.clone());
-        let overwrite = torrent.overwrite;
-        let info = &metainfo.info;
+        let info = &torrent.metainfo.info;
         out.name(info.info_hash(), info.name());
-        let added = self.until(engine.add(torrent)).await?;
+        let adding = Box::new(Adding {
+            metainfo: torrent.metainfo.clone(),
+            dest: torrent.dest.clone(),
+            overwrite: torrent.overwrite,
+        });
+        Box::pin(async move { Step::Added(adding, engine.add(torrent).await) })
+    }
+
+    /// Takes in that a torrent was added; nothing if it could not be.
+    fn added(&mut self, adding: &Adding, added: Result<Torrent, EngineError>) -> Option<Running> {
+        let Adding {
+            metainfo,
+            dest,
+            overwrite,
+        } = adding;
         // Worth something even if the torrent failed; but no folder is made for them.
         if self.plan.save_metainfo
             && dest.is_dir()
-            && let Err(failure) = save::save(&metainfo, &dest, overwrite, out)
+            && let Err(failure) = save::save(metainfo, dest, *overwrite, self.session.out)
         {
             self.fail(&failure);
         }
         match added {
             Ok(torrent) => {
-                let top = info.files().first();
+                let top = metainfo.info.files().first();
                 let top = top.and_then(|file| file.path().components().next());
                 let path = top.map_or_else(|| dest.clone(), |name| dest.join(name));
                 self.added.push((torrent.clone(), path.clone()));
@@ -275,13 +219,13 @@ impl<'a> Run<'a> {
             .for_each(|running| work.complete(running));
         let plan = self.plan;
         for wish in &plan.wishes {
-            work.fetch(self.inquiry(wish));
+            work.begin(self.inquiry(wish));
         }
         let patient = keep == Keep::Forever;
         let mut any = false;
         loop {
             match self.until(work.next(patient)).await {
-                Some(Some(step)) => any |= self.take(step, &mut work).await,
+                Some(Some(step)) => any |= self.take(step, &mut work),
                 Some(None) => break,
                 None => return,
             }
@@ -312,17 +256,22 @@ impl<'a> Run<'a> {
                 }
             };
             match self.until(next).await {
-                Some(Some(step)) => drop(self.take(step, work).await),
+                Some(Some(step)) => drop(self.take(step, work)),
                 Some(None) | None => break,
             }
         }
     }
 
     /// Takes a step; true if a torrent is complete.
-    async fn take(&mut self, step: Step<'a>, work: &mut Work<'a>) -> bool {
+    fn take(&mut self, step: Step<'a>, work: &mut Work<'a>) -> bool {
         match step {
             Step::Fetched(wish, peers, fetched) => {
-                let running = self.fetched(wish, peers, fetched).await;
+                let adding = self.fetched(wish, peers, fetched);
+                adding.into_iter().for_each(|adding| work.begin(adding));
+                false
+            }
+            Step::Added(adding, added) => {
+                let running = self.added(&adding, added);
                 running
                     .into_iter()
                     .for_each(|running| work.complete(running));
@@ -348,17 +297,24 @@ impl<'a> Run<'a> {
             let link = inquiry::resolve(&wish.named.magnet.peers, out).await;
             peers.extend(link.tireless);
             let fetched = inquiry::fetch(engine, &wish.named, peers.clone(), link.found).await;
+            if let Ok(fetched) = &fetched
+                && let Err(error) = engine.keep(&fetched.metainfo, &wish.dest).await
+            {
+                // Worth a word, no more: it is here now.
+                let message = format!("the metadata could not be kept: {error}");
+                out.warn("state", message);
+            }
             Step::Fetched(wish, peers, fetched)
         })
     }
 
-    /// Goes on with a wish whose metadata is there; the torrent if that worked.
-    async fn fetched(
+    /// Goes on with a wish whose metadata is there: begins to add the torrent.
+    fn fetched(
         &mut self,
         wish: &Wish,
         peers: Vec<SocketAddr>,
         fetched: Result<Fetched, EngineError>,
-    ) -> Option<Running> {
+    ) -> Option<Awaited<'a>> {
         self.watch.inquired(&wish.named);
         let fetched = match fetched {
             Ok(fetched) => fetched,
@@ -368,7 +324,7 @@ impl<'a> Run<'a> {
             }
         };
         inquiry::tell(&fetched.metainfo, self.session.out);
-        self.add(AddTorrent {
+        Some(self.adding(AddTorrent {
             metainfo: fetched.metainfo,
             dest: wish.dest.clone(),
             goal: Goal::Download,
@@ -376,8 +332,7 @@ impl<'a> Run<'a> {
             found: fetched.peers,
             overwrite: wish.overwrite,
             hashed: None,
-        })
-        .await
+        }))
     }
 
     /// What keeps torrents from going on now.
@@ -413,83 +368,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Waits until a torrent is complete, however often it fails before; or for its end.
-fn completion<'a>((torrent, path): Running) -> Awaited<'a> {
-    Box::pin(async move {
-        let ended = |status: &Status| matches!(status.state, State::Seeding | State::Removed);
-        let mut status = torrent.watch();
-        let complete = match status.wait_for(ended).await {
-            Ok(status) => matches!(status.state, State::Seeding),
-            Err(_) => false,
-        };
-        let completed = match complete {
-            true => Ok(()),
-            // It ended, or its task died: which of them, it knows.
-            false => torrent.completed().await,
-        };
-        Step::Completed((torrent, path), completed)
-    })
-}
-
 fn is_done(status: &Status) -> bool {
     matches!(status.state, State::Seeding) || (status.total > 0 && status.durable == status.total)
-}
-
-/// Waits until none of `torrents` works. Who is `patient` takes a torrent whose trouble may pass for one that works.
-async fn all_failed(torrents: &[Torrent], patient: bool) {
-    let has_failed = |status: &Status| match &status.state {
-        State::Failed(error) => !(patient && error.is_passing()),
-        _ => false,
-    };
-    while !torrents.iter().all(|torrent| has_failed(&torrent.status())) {
-        for torrent in torrents {
-            if torrent.watch().wait_for(has_failed).await.is_err() {
-                // Its task died, which whoever waits for its completion hears of.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_done_first_comes_first_and_nothing_is_lost() {
-        let (wish, names) = (wish(), ["slow", "fast", "middling"]);
-        let done = |at: usize, turns: usize| -> Awaited<'_> {
-            let (wish, name) = (&wish, names[at].to_owned());
-            Box::pin(async move {
-                for _ in 0..turns {
-                    tokio::task::yield_now().await;
-                }
-                Step::Fetched(wish, Vec::new(), Err(EngineError::Defect(name)))
-            })
-        };
-        let mut work = Work::default();
-        for (at, turns) in [(0, 9), (1, 1), (2, 4)] {
-            work.fetch(done(at, turns));
-        }
-        let mut order = Vec::new();
-        while let Some(Step::Fetched(_, _, Err(EngineError::Defect(name)))) = work.next(false).await
-        {
-            order.push(name);
-        }
-        assert_eq!(order, ["fast", "middling", "slow"]);
-        assert_eq!(work.fetching, 0);
-    }
-
-    fn wish() -> Wish {
-        let link = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
-        let magnet: seedbank::format::magnet::Magnet = link.parse().unwrap();
-        Wish {
-            named: Named {
-                info_hash: seedbank::base::InfoHash([0xab; 20]),
-                magnet,
-            },
-            dest: PathBuf::new(),
-            overwrite: false,
-        }
-    }
 }

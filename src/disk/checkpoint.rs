@@ -254,5 +254,60 @@ mod tests {
             durable.extend(checkpoint.begin());
             prop_assert_eq!(durable, (0..given).map(piece).collect::<Vec<_>>());
         }
+
+        /// Any order of events, failures among them: each piece is given back once, by the checkpoint that took it or by a failure; a
+        /// failure takes all that came before it.
+        #[test]
+        fn whatever_happens_each_piece_comes_back_once(events in prop::collection::vec((0u8..5, 0u64..700), 1..300)) {
+            let mut now = Instant::now();
+            let pace = Pace { window: 8 * u64::from(MIB), ..Pace::default() };
+            let mut checkpoint = Checkpoint::new(now, pace);
+            // The model: pieces that gather, and those of the checkpoint under way.
+            let (mut gathered, mut frozen) = (Vec::new(), None::<Vec<PieceIndex>>);
+            let (mut given, mut forced, mut since) = (0, false, now);
+            for (event, wait) in events {
+                now += ms(wait);
+                match event {
+                    0 | 1 if checkpoint.room() >= u64::from(MIB) => {
+                        if gathered.is_empty() {
+                            since = now;
+                        }
+                        checkpoint.on_verified(now, piece(given), MIB);
+                        gathered.push(piece(given));
+                        given += 1;
+                    }
+                    2 => {
+                        checkpoint.force();
+                        forced = true;
+                    }
+                    3 => {
+                        let back = checkpoint.finished(ms(wait));
+                        prop_assert_eq!(back, frozen.take().unwrap_or_default());
+                    }
+                    4 if wait < 70 => {
+                        let mut lost = frozen.take().unwrap_or_default();
+                        lost.append(&mut gathered);
+                        prop_assert_eq!(checkpoint.failed(), lost);
+                        forced = false;
+                    }
+                    _ => {}
+                }
+                let held = gathered.len() + frozen.as_ref().map_or(0, Vec::len);
+                prop_assert_eq!(checkpoint.at_stake(), held as u64 * u64::from(MIB));
+                prop_assert_eq!(checkpoint.is_full(), held == 8);
+                let due = checkpoint.due(now);
+                let may = frozen.is_none() && !gathered.is_empty();
+                prop_assert!(may || !due, "nothing to do, or one is under way");
+                let waited = now - since;
+                let must = forced || gathered.len() >= 4 || waited >= pace.longest;
+                prop_assert!(due || !(may && must));
+                prop_assert!(!due || must || waited >= pace.shortest);
+                if due {
+                    prop_assert_eq!(checkpoint.begin(), gathered.clone());
+                    frozen = Some(std::mem::take(&mut gathered));
+                    forced = false;
+                }
+            }
+        }
     }
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::file::OpenFile;
+use super::file::{OpenFile, is_blank};
 use super::lock::{self, Hold};
-use super::place::{Place, identity};
+use super::place::{Place, free, identity};
 use super::{DiskError, FileSpec, Layout, Medium, Payload, SpecKind};
 use crate::base::{FileIdentity, limits};
 
@@ -21,7 +21,7 @@ pub enum Access {
     Read,
     /// To fetch what is missing. The destination folder and all files are made as needed.
     Write {
-        /// Whether files of another length than the torrent's may be taken and set to the right one.
+        /// Whether files of another length than the torrent's may be taken and set to the right one. Empty ones always are.
         overwrite: bool,
         /// Files, by place in the layout, that an earlier run made: one that is too *short* is grown. Missing entries mean no.
         ours: Vec<bool>,
@@ -111,7 +111,7 @@ fn state(file: &FileSpec, found: Option<&Metadata>) -> FileState {
 }
 
 /// Which files are locked and kept open: the first few with bytes in them, or the first few at all.
-fn to_lock(layout: &Layout) -> Vec<usize> {
+pub(super) fn to_lock(layout: &Layout) -> Vec<usize> {
     let files = || layout.payload_files().map(|(at, file)| (at, file.length));
     let full = files().filter(|(_, length)| *length > 0).map(|(at, _)| at);
     let mut chosen: Vec<_> = full.take(limits::LOCKED_FILES).collect();
@@ -188,6 +188,7 @@ pub(super) fn open_to_write(
     for (at, (file, state)) in layout.files().iter().zip(&states).enumerate() {
         if let FileState::WrongLength(found) = state {
             let ours = ours.get(at).copied().unwrap_or(false) && found.size < file.length;
+            let ours = ours || is_unfinished(layout, &place, file, found.size);
             if !ours && !overwrite {
                 return Err(in_the_way(layout, &place, &file.path));
             }
@@ -204,6 +205,7 @@ pub(super) fn open_to_write(
     let mapped = mapped(&place);
     let mut making = Making {
         layout,
+        ours,
         place: &place,
         poisoned: fresh_marks(layout),
         mapped,
@@ -234,6 +236,14 @@ pub(super) fn open_to_write(
     })
 }
 
+/// Whether `file` is too short and holds nothing at all: a power cut leaves that of a file that was being made, and nobody loses
+/// anything if it is made in full.
+fn is_unfinished(layout: &Layout, place: &Place, file: &FileSpec, size: u64) -> bool {
+    let blank = |file: File| is_blank(&file, size);
+    let open = || place.open_file(layout.relative(&file.path), false);
+    size < file.length && open().is_ok_and(blank)
+}
+
 /// Bytes that the disk must still provide for `file`.
 fn still_to_allocate(file: &FileSpec, found: Option<&Metadata>) -> u64 {
     if file.kind != SpecKind::Payload {
@@ -246,6 +256,8 @@ fn still_to_allocate(file: &FileSpec, found: Option<&Metadata>) -> u64 {
 /// Files and folders on their way into being.
 struct Making<'a> {
     layout: &'a Layout,
+    /// Files that an earlier run made, and finished making.
+    ours: &'a [bool],
     place: &'a Place,
     poisoned: Vec<Arc<AtomicBool>>,
     mapped: bool,
@@ -271,7 +283,7 @@ impl Making<'_> {
                 SpecKind::Symlink { target } => self.make_link(spec, target)?,
                 SpecKind::Payload => {
                     let file =
-                        self.make_file(spec, states[at], found[at].as_ref(), lock.contains(&at))?;
+                        self.make_file(at, states[at], found[at].as_ref(), lock.contains(&at))?;
                     if lock.contains(&at) {
                         let mark = Arc::clone(&self.poisoned[at]);
                         let (path, medium) = (spec.path.clone(), Arc::clone(self.place.medium()));
@@ -297,11 +309,12 @@ impl Making<'_> {
 
     fn make_file(
         &mut self,
-        spec: &FileSpec,
+        at: usize,
         state: FileState,
         found: Option<&Metadata>,
         lock: bool,
     ) -> Result<File, DiskError> {
+        let spec = &self.layout.files()[at];
         let path = self.layout.relative(&spec.path);
         let file = match state {
             FileState::Missing => {
@@ -327,12 +340,12 @@ impl Making<'_> {
         if found.is_some_and(|found| identity(found) != identity(&now)) {
             return Err(DiskError::vanished(&spec.path));
         }
-        if now.len() != spec.length || still_to_allocate(spec, Some(&now)) > 0 {
+        let incomplete = now.len() != spec.length || still_to_allocate(spec, Some(&now)) > 0;
+        if incomplete {
             self.give_length(&file, spec, now.len())?;
-            self.medium()
-                .sync_all(&file)
-                .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
-        } else if found.is_none() {
+        }
+        // An earlier run may have been killed right after it gave the file its length.
+        if incomplete || !self.ours.get(at).copied().unwrap_or(false) {
             self.medium()
                 .sync_all(&file)
                 .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
@@ -341,7 +354,8 @@ impl Making<'_> {
     }
 
     fn give_length(&self, file: &File, spec: &FileSpec, now: u64) -> Result<(), DiskError> {
-        let full = |error| DiskError::creating(&spec.path, error, spec.length, self.place.free());
+        // Another disk may be mounted below the folder.
+        let full = |error| DiskError::creating(&spec.path, error, spec.length, free(file));
         if spec.length > 0
             && let Err(error) = allocate(self.medium(), file, spec.length)
             // Without fallocate the length at least is final; running out of space then shows as a failed write.
@@ -396,7 +410,7 @@ fn allocate(medium: &dyn Medium, file: &File, length: u64) -> io::Result<()> {
 }
 
 /// What a link at `path` says to get to `target`, both relative to the root: relative, so that the folder can be moved.
-fn text_of_link(path: &Path, target: &Path) -> PathBuf {
+pub(super) fn text_of_link(path: &Path, target: &Path) -> PathBuf {
     let depth = path.components().count().saturating_sub(1);
     let mut text: PathBuf = std::iter::repeat_n("..", depth).collect();
     text.push(target);

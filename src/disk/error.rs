@@ -33,7 +33,7 @@ pub enum DiskError {
         source: Arc<io::Error>,
     },
     /// There is not enough room.
-    #[error("the disk of {} is full: {need} bytes needed, {free} free; make room or choose another folder", .path.display())]
+    #[error("the disk of {} is full: {need} bytes needed, {}; make room or choose another folder", .path.display(), room(*.need, *.free))]
     Full {
         /// What was to be written.
         path: PathBuf,
@@ -41,6 +41,14 @@ pub enum DiskError {
         need: u64,
         /// Bytes that are free.
         free: u64,
+    },
+    /// What one may use of the disk is used up.
+    #[error("the quota on the disk of {} is used up: {need} bytes needed; make room, have it raised, or choose another folder", .path.display())]
+    Quota {
+        /// What was to be written.
+        path: PathBuf,
+        /// Bytes that it takes.
+        need: u64,
     },
     /// Something else is there under the name of a payload file.
     #[error("{} exists and is not this torrent's: move it away, choose another --dest, or take it over with --overwrite", .path.display())]
@@ -110,9 +118,20 @@ pub enum DiskError {
         /// Why it failed.
         source: Arc<io::Error>,
     },
+    /// A move of files was stopped on request.
+    #[error("stopped before all files were moved: the same command goes on with it")]
+    Interrupted,
     /// The worker that should have answered panicked or was shut down.
     #[error("the disk worker stopped: this is a fault in seedbank; resume the torrent")]
     Stopped,
+}
+
+fn room(need: u64, free: u64) -> String {
+    if free < need {
+        return format!("{free} free");
+    }
+    // Out of inodes, or what the disk itself lies on is full.
+    format!("and though {free} are free the system refuses")
 }
 
 fn owner(pid: Option<u32>) -> String {
@@ -173,7 +192,8 @@ impl DiskError {
     ) -> Self {
         let (path, source) = (path.to_owned(), source.into());
         match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => Self::Full { path, need, free },
+            Some(libc::ENOSPC) => Self::Full { path, need, free },
+            Some(libc::EDQUOT) => Self::Quota { path, need },
             Some(libc::EXDEV | libc::ELOOP) => Self::Outside { path },
             Some(libc::EEXIST | libc::ENOTDIR | libc::EISDIR) => Self::NotOurs { path },
             _ => {

@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use super::DiskError;
 use super::map::{Map, Refused, start_write_back};
 use super::medium::{self, Medium};
-use super::place::identity;
+use super::place::{free, identity};
 use crate::base::{FileIdentity, limits};
 
 /// An open file of a payload.
@@ -26,8 +27,10 @@ pub(super) struct OpenFile {
     map: RwLock<Option<Map>>,
     /// Set before and again after bytes are written, cleared before a sync: so a sync in the midst of a write leaves it set.
     dirty: AtomicBool,
-    /// Bytes written since write-back was last started.
+    /// Bytes written so far.
     written: AtomicU64,
+    /// How many of them were written before the last sync.
+    synced: AtomicU64,
     /// Shared by all that open this file for one payload, and set for good by a sync that fails.
     poisoned: Arc<AtomicBool>,
 }
@@ -55,6 +58,7 @@ impl OpenFile {
             map: RwLock::new(map),
             dirty: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
             poisoned,
         }
     }
@@ -109,7 +113,7 @@ impl OpenFile {
                 Err(Refused::Unsupported) => {}
                 Err(Refused::Poisoned) => {
                     self.poison();
-                    return Err(DiskError::vanished(&self.path));
+                    return Err(self.lost_page());
                 }
                 Err(Refused::Pages(error)) => {
                     // The kernel says no more than "bad address". pwrite is told the true reason, or succeeds.
@@ -118,33 +122,56 @@ impl OpenFile {
             }
         }
         // pwrite would grow a file that was cut short, with zeros in between, and nobody would know.
-        if self.metadata()?.len() != self.length {
-            return Err(DiskError::vanished(&self.path));
-        }
+        self.identity()?;
         let written = medium::write_all(&*self.medium, &self.file, offset, data);
-        written.map_err(|error| match error.raw_os_error() {
+        written.map_err(|error| self.refused("write", data.len() as u64, error))
+    }
+
+    /// What it means that the system refused to `op` so many bytes.
+    fn refused(&self, op: &'static str, bytes: u64, error: io::Error) -> DiskError {
+        match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => {
-                let need = data.len() as u64;
-                DiskError::creating(&self.path, error, need, self.free())
+                DiskError::creating(&self.path, error, bytes, free(&self.file))
             }
-            _ => DiskError::io(&self.path, "write", error),
-        })
+            _ => DiskError::io(&self.path, op, error),
+        }
+    }
+
+    /// What it means that a page of the mapping could not be had.
+    fn lost_page(&self) -> DiskError {
+        let error = io::Error::from_raw_os_error(libc::EIO);
+        match self.identity() {
+            Ok(_) => DiskError::io(&self.path, "write", error),
+            Err(vanished) => vanished,
+        }
     }
 
     /// Puts every byte written so far on the medium (R3). After one failure it fails for good (R6).
     pub(super) fn sync(&self) -> Result<(), DiskError> {
+        self.sync_by(|| self.medium.sync_data(&self.file))
+    }
+
+    /// As [`OpenFile::sync`], and the file's times with them.
+    pub(super) fn sync_with_times(&self) -> Result<(), DiskError> {
+        self.sync_by(|| self.medium.sync_all(&self.file))
+    }
+
+    fn sync_by(&self, barrier: impl FnOnce() -> io::Result<()>) -> Result<(), DiskError> {
         self.check_poison()?;
         self.dirty.store(false, Ordering::Release);
-        let result = self.sync_pages();
+        let written = self.written.load(Ordering::Relaxed);
+        let before = self.synced.swap(written, Ordering::Relaxed);
+        let result = self.sync_pages().and_then(|()| barrier());
         if let Err(error) = result {
             self.poison();
             self.dirty.store(true, Ordering::Release);
-            return Err(DiskError::io(&self.path, "sync", error));
+            // On a filesystem that cannot reserve, a full disk may show only now.
+            return Err(self.refused("sync", written.saturating_sub(before), error));
         }
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         if map.as_ref().is_some_and(Map::is_poisoned) {
             self.poison();
-            return Err(DiskError::vanished(&self.path));
+            return Err(self.lost_page());
         }
         Ok(())
     }
@@ -157,7 +184,7 @@ impl OpenFile {
                 map.release();
             }
         }
-        self.medium.sync_data(&self.file)
+        Ok(())
     }
 
     fn check_poison(&self) -> Result<(), DiskError> {
@@ -202,11 +229,6 @@ impl OpenFile {
             self.medium.drop_cache(&self.file);
         }
     }
-
-    fn free(&self) -> u64 {
-        rustix::fs::fstatvfs(&self.file)
-            .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
-    }
 }
 
 impl Drop for OpenFile {
@@ -220,12 +242,34 @@ pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
     match rustix::fs::seek(file, SeekFrom::Data(offset)) {
         Ok(data) => data >= offset + len,
         // No data up to the end of the file: a hole, if the file reaches that far.
-        Err(rustix::io::Errno::NXIO) => {
+        Err(Errno::NXIO) => {
             let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
             file.metadata().is_ok_and(reaches)
         }
         Err(_) => false,
     }
+}
+
+/// Whether the first `len` bytes of `file` hold nothing but zeros. False if that cannot be told.
+///
+/// Holes are skipped, but not relied on: a page that was read, or allocated twice, may count as data.
+pub(super) fn is_blank(file: &File, len: u64) -> bool {
+    let mut chunk = vec![0; 64 << 10];
+    let mut offset = 0;
+    while offset < len {
+        offset = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            // No data up to the end of the file.
+            Err(Errno::NXIO) => return true,
+            Err(_) => offset,
+        };
+        match file.read_at(&mut chunk, offset) {
+            Ok(0) => return true,
+            Ok(read) if chunk[..read].iter().all(|&byte| byte == 0) => offset += read as u64,
+            _ => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -279,6 +323,17 @@ mod tests {
             file.read_at(5, &mut [0; 10]),
             Err(DiskError::Vanished { .. })
         ));
+    }
+
+    #[test]
+    fn a_file_of_zeros_is_blank_however_they_came_there() {
+        let (_named, file) = open(300_000, false);
+        assert!(is_blank(file.file(), 300_000));
+        file.write_at(100_000, &[0; 100_000]).unwrap();
+        assert!(is_blank(file.file(), 300_000));
+        file.write_at(299_999, &[1]).unwrap();
+        assert!(!is_blank(file.file(), 300_000));
+        assert!(is_blank(file.file(), 299_999));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::handles::Handles;
 use super::hash::PieceHasher;
 use super::lock::{self, Hold};
 use super::place::{Place, identity};
-use super::{DiskError, Layout};
+use super::{DiskError, Layout, SpecKind};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
 
 /// Bytes read and hashed at once: a multiple of the block, small enough to be hashed out of the processor's cache.
@@ -31,6 +31,8 @@ pub(super) struct Files {
     inodes: Vec<OnceLock<(u64, u64)>>,
     /// What each file was when its content was judged.
     judged: Vec<OnceLock<FileIdentity>>,
+    /// Files whose times may not be on the medium as they are.
+    stale_times: Vec<AtomicBool>,
     writable: AtomicBool,
     mapped: bool,
     /// SHA-1 of a piece of zeros.
@@ -58,20 +60,33 @@ impl Files {
             poisoned,
             states,
         } = ready;
-        let inodes = states.iter().map(|state| match state {
+        let made = |at| {
+            let file: &Arc<OpenFile> = locked.get(&at)?;
+            let found = identity(&file.file().metadata().ok()?);
+            Some((found.device, found.inode))
+        };
+        let inodes = states.iter().enumerate().map(|(at, state)| match state {
             FileState::Existing(found) | FileState::WrongLength(found) => {
                 OnceLock::from((found.device, found.inode))
             }
-            FileState::Virtual | FileState::Missing => OnceLock::new(),
+            FileState::Virtual | FileState::Missing => {
+                made(at).map_or_else(OnceLock::new, OnceLock::from)
+            }
         });
+        let inodes = inodes.collect();
         Self {
             id,
             handles,
             place,
             locked,
             poisoned,
-            inodes: inodes.collect(),
+            inodes,
             judged: layout.files().iter().map(|_| OnceLock::new()).collect(),
+            stale_times: layout
+                .files()
+                .iter()
+                .map(|_| AtomicBool::new(false))
+                .collect(),
             writable: AtomicBool::new(mapped.is_some()),
             mapped: mapped.unwrap_or(false),
             zeros: OnceLock::new(),
@@ -124,7 +139,12 @@ impl Files {
                 let path = self.layout.files()[span.file].path.clone();
                 return Err(DiskError::ReadOnly { path });
             }
-            self.file(span.file)?.write_at(span.offset, now)?;
+            let stale = &self.stale_times[span.file];
+            // Before and after, for a sync may come in between.
+            stale.store(true, Ordering::Release);
+            let written = self.file(span.file)?.write_at(span.offset, now);
+            stale.store(true, Ordering::Release);
+            written?;
         }
         Ok(())
     }
@@ -287,9 +307,39 @@ impl Files {
         }
     }
 
+    /// Nobody knows whether the times of the files are on the medium.
+    pub(super) fn doubt_times(&self) {
+        for (at, _) in self.layout.payload_files() {
+            self.stale_times[at].store(true, Ordering::Release);
+        }
+    }
+
+    /// Files whose times may not be on the medium.
+    pub(super) fn with_stale_times(&self) -> impl Iterator<Item = usize> + '_ {
+        let stale = self.stale_times.iter().enumerate();
+        stale
+            .filter(|(_, stale)| stale.load(Ordering::Acquire))
+            .map(|(at, _)| at)
+    }
+
     pub(super) fn sync(&self, at: usize) -> Result<FileIdentity, DiskError> {
         let file = self.file(at)?;
         file.sync()?;
+        self.identity(&file)
+    }
+
+    /// As [`Files::sync`], and the times of the file with it.
+    pub(super) fn sync_with_times(&self, at: usize) -> Result<FileIdentity, DiskError> {
+        let file = self.file(at)?;
+        self.stale_times[at].store(false, Ordering::Release);
+        if let Err(error) = file.sync_with_times() {
+            self.stale_times[at].store(true, Ordering::Release);
+            return Err(error);
+        }
+        self.identity(&file)
+    }
+
+    fn identity(&self, file: &OpenFile) -> Result<FileIdentity, DiskError> {
         let found = file.identity()?;
         // The descriptor is in order, but does its name still lead to it?
         let named = self.place.look(self.layout.relative(file.path()))?;
@@ -302,6 +352,23 @@ impl Files {
             return Err(DiskError::vanished(self.layout.root()));
         }
         Ok(found)
+    }
+
+    /// What lies there now under the name of file number `at`; `None` for nothing, pads and links.
+    pub(super) fn named(&self, at: usize) -> Result<Option<FileIdentity>, DiskError> {
+        let spec = &self.layout.files()[at];
+        if spec.kind != SpecKind::Payload {
+            return Ok(None);
+        }
+        let named = self.place.look(self.layout.relative(&spec.path))?;
+        let named = named.map(|named| identity(&named));
+        let is_it = |inode: &(u64, u64)| {
+            named.is_some_and(|now| (now.device, now.inode) == *inode && now.size == spec.length)
+        };
+        match self.inodes[at].get() {
+            Some(inode) if !is_it(inode) => Err(DiskError::vanished(&spec.path)),
+            _ => Ok(named),
+        }
     }
 
     pub(super) fn open_files(&self) -> Vec<Arc<OpenFile>> {

@@ -12,6 +12,7 @@
 //! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
 
 mod checkpoint;
+mod copy;
 mod create;
 mod error;
 mod file;
@@ -26,6 +27,7 @@ mod payload;
 mod place;
 mod pool;
 mod reader;
+mod relocate;
 mod scrub;
 mod sigbus;
 mod subtree;
@@ -42,6 +44,7 @@ pub use layout::{FileSpec, Layout, Span, SpecKind};
 pub use medium::{Kernel, Medium};
 pub use payload::Payload;
 pub use pool::Disk;
+pub use relocate::{Arrival, OnStep, Outlook, Relocation, Step};
 pub use scrub::Scrubbed;
 pub use subtree::Subtree;
 pub use verify::{Finding, PieceState, Verification, digest, identities};

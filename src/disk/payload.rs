@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::create::{Opened, Ready};
+use super::file::is_blank;
 use super::files::Files;
 use super::hash::{block_digests, sha1};
-use super::place::identity;
 use super::scrub::{self, Scrubbed};
-use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
+use super::{Disk, DiskError, Layout};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceDigest, PieceIndex};
 
 /// The files of one torrent, open. Clones share them; they are closed and unlocked when the last clone is gone, but only
@@ -69,7 +69,8 @@ impl Payload {
     /// Writes `data`, unchecked.
     ///
     /// # Errors
-    /// [`DiskError::ReadOnly`], [`DiskError::Full`], [`DiskError::Vanished`], [`DiskError::Poisoned`] or [`DiskError::Io`].
+    /// [`DiskError::ReadOnly`], [`DiskError::Full`], [`DiskError::Quota`], [`DiskError::Vanished`], [`DiskError::Poisoned`] or
+    /// [`DiskError::Io`].
     ///
     /// # Panics
     /// If `data` is not as long as `range`.
@@ -147,26 +148,61 @@ impl Payload {
     /// layout.
     ///
     /// # Errors
-    /// [`DiskError::Io`] if a sync failed: then nothing written to that file since its last good sync can be trusted, and every later
+    /// [`DiskError::Io`], [`DiskError::Full`] or [`DiskError::Quota`] if a sync failed: then nothing written to that file since its last good sync can be trusted, and every later
     /// sync of it fails with [`DiskError::Poisoned`] until the payload is opened anew (R6). [`DiskError::Vanished`] if the
     /// file is no longer the one that was opened.
     pub async fn sync(
         &self,
         pieces: Vec<PieceIndex>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
+        let touched = self.touched(&pieces);
+        self.sync_files(touched, Files::sync).await
+    }
+
+    /// As [`Payload::sync`], and the times of these files, of all that were written to, and of those in [doubt](Payload::doubt_times):
+    /// what those files are now is what they are after a power cut, until the next write.
+    ///
+    /// # Errors
+    /// As [`Payload::sync`].
+    pub async fn sync_with_times(
+        &self,
+        pieces: Vec<PieceIndex>,
+    ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
+        let mut touched = self.touched(&pieces);
+        touched.extend(self.files.with_stale_times());
+        self.sync_files(touched, Files::sync_with_times).await
+    }
+
+    /// An earlier run may have left the files with times that are not on the medium, though their bytes are.
+    pub fn doubt_times(&self) {
+        self.files.doubt_times();
+    }
+
+    /// The files of `pieces`.
+    fn touched(&self, pieces: &[PieceIndex]) -> BTreeSet<usize> {
         let spans = pieces
             .iter()
             .flat_map(|&piece| self.files.layout.piece_spans(piece));
-        let touched: BTreeSet<usize> = spans
-            .filter(|span| !span.pad)
-            .map(|span| span.file)
-            .collect();
+        let spans = spans.filter(|span| !span.pad);
+        spans.map(|span| span.file).collect()
+    }
+
+    async fn sync_files(
+        &self,
+        touched: BTreeSet<usize>,
+        sync: fn(&Files, usize) -> Result<FileIdentity, DiskError>,
+    ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
         let touched: Vec<usize> = touched.into_iter().collect();
         let mut pending = Vec::new();
         // One share for each thread: more jobs would only crowd out the syncs of other torrents.
         for share in touched.chunks(touched.len().div_ceil(super::pool::SLOW_THREADS).max(1)) {
             let (files, share) = (Arc::clone(&self.files), share.to_vec());
-            let job = move || share.iter().map(|&at| Ok((at, files.sync(at)?))).collect();
+            let job = move || {
+                share
+                    .iter()
+                    .map(|&at| Ok((at, sync(&files, at)?)))
+                    .collect()
+            };
             pending.push(self.disk.submit_slow(job).await);
         }
         let mut synced = Vec::with_capacity(touched.len());
@@ -184,18 +220,14 @@ impl Payload {
     /// What each file of the layout is now; `None` for those that are not there, pads and links.
     ///
     /// # Errors
-    /// If that cannot be told.
+    /// [`DiskError::Vanished`] if one that we opened, or made, was deleted, replaced or brought to another length; or if it cannot be told.
     pub async fn identities(&self) -> Result<Vec<Option<FileIdentity>>, DiskError> {
         let files = Arc::clone(&self.files);
-        let look = move |file: &FileSpec| match file.kind {
-            SpecKind::Payload => {
-                let found = files.place.look(files.layout.relative(&file.path))?;
-                Ok(found.map(|found| identity(&found)))
-            }
-            SpecKind::Pad | SpecKind::Symlink { .. } => Ok(None),
+        let job = move || {
+            (0..files.layout.files().len())
+                .map(|at| files.named(at))
+                .collect()
         };
-        let layout = Arc::clone(&self.files.layout);
-        let job = move || layout.files().iter().map(look).collect();
         self.disk.run_slow(job).await
     }
 
@@ -243,15 +275,15 @@ impl Payload {
         self.disk.run_slow(move || files.digest()).await
     }
 
-    /// Whether nothing was ever written to file number `at`, as far as the filesystem tells: false where it cannot.
+    /// Whether file number `at` holds nothing but zeros.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// As [`Payload::read`].
     pub async fn is_blank(&self, at: usize) -> Result<bool, DiskError> {
         let files = Arc::clone(&self.files);
         let job = move || {
             let length = files.layout.files()[at].length;
-            Ok(files.file(at)?.is_hole(0, length))
+            Ok(is_blank(files.file(at)?.file(), length))
         };
         self.disk.run_slow(job).await
     }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{DiskError, Kernel, Medium};
@@ -239,6 +239,67 @@ impl Place {
         }
     }
 
+    /// What has the name `path`, a link as itself; `None` if nothing has, or no folder leads there.
+    ///
+    /// # Errors
+    /// If that cannot be told, or the way there leads outside.
+    pub(super) fn named(&self, path: &Path) -> Result<Option<std::fs::Metadata>, DiskError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let absolute = self.root.join(path);
+        match self.open_below(path, flags, Mode::empty()) {
+            Ok(found) => File::from(found)
+                .metadata()
+                .map(Some)
+                .map_err(|error| DiskError::io(&absolute, "look at", error)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(DiskError::opening(&absolute, error)),
+        }
+    }
+
+    /// The text of the symbolic link `path`; `None` if it is none.
+    pub(super) fn text_of_link(&self, path: &Path) -> Option<Vec<u8>> {
+        let (folder, name) = self.parent(path).ok()?;
+        let text = rustix::fs::readlinkat(&folder, name, Vec::new()).ok()?;
+        Some(text.into_bytes())
+    }
+
+    /// Gives the file `path` the name `new` in `to`, which must be free.
+    ///
+    /// # Errors
+    /// `EEXIST` if it is not, `EXDEV` if it is on another filesystem.
+    pub(super) fn rename(&self, path: &Path, to: &Self, new: &Path) -> Result<(), Errno> {
+        let (folder, name) = self.parent(path)?;
+        let (new_folder, new_name) = to.parent(new)?;
+        match rustix::fs::renameat_with(
+            &folder,
+            name,
+            &new_folder,
+            new_name,
+            RenameFlags::NOREPLACE,
+        ) {
+            // Filesystems that cannot promise it: nobody else is expected there in this moment.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                match rustix::fs::statat(&new_folder, new_name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Err(Errno::EXIST),
+                    Err(Errno::NOENT) => rustix::fs::renameat(&folder, name, &new_folder, new_name),
+                    Err(error) => Err(error),
+                }
+            }
+            renamed => renamed,
+        }
+    }
+
+    /// Removes the file or link `path`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn unlink(&self, path: &Path) -> Result<(), DiskError> {
+        let removed = self
+            .parent(path)
+            .and_then(|(folder, name)| rustix::fs::unlinkat(&folder, name, AtFlags::empty()));
+        removed.map_err(|error| DiskError::io(&self.root.join(path), "remove", error))
+    }
+
     /// Removes a file or link that this process made; best effort, the caller has a worse error to tell.
     pub(super) fn remove_file(&self, path: &Path) {
         if let Ok((folder, name)) = self.parent(path) {
@@ -283,10 +344,15 @@ impl Place {
 
     /// Bytes that are free to us.
     pub(super) fn free(&self) -> u64 {
-        rustix::fs::fstatvfs(&self.folder).map_or(u64::MAX, |found| {
-            found.f_bavail.saturating_mul(found.f_frsize)
-        })
+        free(&self.folder)
     }
+}
+
+/// Bytes that are free to us on the disk of an open file or folder; as many as one likes if that cannot be told.
+pub(super) fn free(at: impl AsFd) -> u64 {
+    rustix::fs::fstatvfs(at).map_or(u64::MAX, |found| {
+        found.f_bavail.saturating_mul(found.f_frsize)
+    })
 }
 
 /// The identity in a file's metadata.

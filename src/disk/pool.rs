@@ -80,7 +80,7 @@ impl Disk {
     ///
     /// # Errors
     /// [`DiskError::NotFound`] (to read, without a destination folder), [`DiskError::CannotOpen`], [`DiskError::CannotCreate`],
-    /// [`DiskError::Full`], [`DiskError::NotOurs`], [`DiskError::InUse`], [`DiskError::Outside`] and [`DiskError::Io`].
+    /// [`DiskError::Full`], [`DiskError::Quota`], [`DiskError::NotOurs`], [`DiskError::InUse`], [`DiskError::Outside`] and [`DiskError::Io`].
     pub async fn open(
         &self,
         layout: Arc<Layout>,

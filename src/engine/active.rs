@@ -98,8 +98,8 @@ pub(super) struct Active<'a> {
     /// The torrent is whole and the store knows it.
     pub(super) finished: bool,
     pub(super) stopping: bool,
-    /// A sync or commit failed: nothing more is claimed.
-    pub(super) gave_up: bool,
+    /// A sync or commit failed with this: nothing more is claimed.
+    pub(super) gave_up: Option<EngineError>,
     pub(super) started: Instant,
     pub(super) before: Totals,
     tick_at: Instant,
@@ -162,7 +162,7 @@ impl<'a> Active<'a> {
             haves: Vec::new(),
             notes: Vec::new(),
             stopping: false,
-            gave_up: false,
+            gave_up: None,
             started: now,
             before: prepared.totals,
             tick_at: now,
@@ -184,9 +184,24 @@ impl<'a> Active<'a> {
     pub(super) async fn run(mut self, orders: &mut mpsc::Receiver<Order>) -> Ending {
         self.greet().await;
         let ending = self.transfer(orders).await;
-        match self.wind_down(&ending).await {
-            Err(error) if !matches!(ending, Ending::Failed(_)) => Ending::Failed(error),
-            _ => ending,
+        let wound_down = self.wind_down(&ending).await;
+        match (ending, wound_down) {
+            // A writer may meet the mark of a failed sync before the sync itself is heard of.
+            (Ending::Failed(EngineError::Disk(DiskError::Poisoned { path })), _) => {
+                let poisoned = DiskError::Poisoned { path }.into();
+                Ending::Failed(self.gave_up.unwrap_or(poisoned))
+            }
+            (Ending::Again | Ending::Changed(_), Err(error)) => Ending::Failed(error),
+            (ending @ (Ending::Paused(_) | Ending::Stopped(_)), Err(error)) => {
+                // It is to rest all the same; what is not durable is hashed when it goes on.
+                self.resources.tell(Event::Error {
+                    info_hash: Some(Hex(self.info.info_hash())),
+                    kind: "torrent",
+                    message: error.to_string(),
+                });
+                ending
+            }
+            (ending, _) => ending,
         }
     }
 

@@ -60,7 +60,12 @@ impl Active<'_> {
             let mut touched = pieces.clone();
             touched.extend(partial.iter().flatten().map(|range| range.piece()));
             let wrote = !rotten && (!finished || !pieces.is_empty());
-            let mut identities = payload.sync(touched).await?;
+            // What is clean is believed for what its files were, so that must survive as well.
+            let mut identities = if clean && wrote {
+                payload.sync_with_times(touched).await?
+            } else {
+                payload.sync(touched).await?
+            };
             if finished && wrote {
                 check_digest(&payload, &torrent).await?;
             }
@@ -123,7 +128,7 @@ impl Active<'_> {
     /// R6: a sync or commit that failed is not tried again. What a failed sync covered is forgotten, notes included, so that nobody
     /// takes pages for good that the kernel has marked clean and the disk never saw.
     pub(super) async fn give_up(&mut self, error: EngineError) -> EngineError {
-        self.gave_up = true;
+        self.gave_up.get_or_insert_with(|| error.clone());
         let lost = self.checkpoint.failed();
         let info_hash = self.info.info_hash();
         let store = &self.resources.store;
@@ -237,7 +242,7 @@ impl Active<'_> {
                 None => break,
             }
         }
-        if !self.gave_up
+        if self.gave_up.is_none()
             && let Err(error) = self.commit_rest().await
         {
             let error = self.give_up(error).await;

@@ -47,6 +47,18 @@ pub enum EngineError {
         /// Its torrent.
         info_hash: InfoHash,
     },
+    /// The payload is on its way from one place to another, and a third is named.
+    #[error(
+        "the payload of {info_hash} is being moved from {from} to {to}: finish that first with `seedbank state move {info_hash} {to}`"
+    )]
+    Moving {
+        /// The torrent.
+        info_hash: InfoHash,
+        /// Where it was.
+        from: PathBuf,
+        /// Where it goes.
+        to: PathBuf,
+    },
     /// A file has the right length and none of the right content.
     #[error(
         "{path} exists and is not this torrent's: move it away, choose another --dest, or take it over with --overwrite"
@@ -162,7 +174,7 @@ impl EngineError {
             Self::NotThisTorrent { .. } => ErrorKind::FileExists,
             Self::Incomplete { .. } | Self::Digest { .. } => ErrorKind::HashCheck,
             Self::InvalidTorrent { .. } => ErrorKind::InvalidTorrent,
-            Self::Stopped => ErrorKind::Unfinished,
+            Self::Moving { .. } | Self::Stopped => ErrorKind::Unfinished,
             Self::Defect(_) => ErrorKind::Defect,
         }
     }
@@ -177,6 +189,7 @@ impl EngineError {
                 | DiskError::CannotOpen { .. }
                 | DiskError::CannotCreate { .. }
                 | DiskError::Full { .. }
+                | DiskError::Quota { .. }
                 | DiskError::InUse { .. }
                 | DiskError::ReadOnly { .. }
                 | DiskError::Vanished { .. }
@@ -187,6 +200,7 @@ impl EngineError {
                 | DiskError::Outside { .. }
                 | DiskError::Layout { .. }
                 | DiskError::NotUtf8 { .. }
+                | DiskError::Interrupted
                 | DiskError::Stopped => false,
             },
             Self::Store(error) => match **error {
@@ -210,6 +224,7 @@ impl EngineError {
             | Self::Incomplete { .. }
             | Self::Digest { .. }
             | Self::InvalidTorrent { .. }
+            | Self::Moving { .. }
             | Self::Stopped
             | Self::Defect(_) => false,
         }
@@ -240,13 +255,14 @@ fn disk_kind(error: &DiskError) -> ErrorKind {
         DiskError::CannotCreate { .. }
         | DiskError::NotAFolder { .. }
         | DiskError::Layout { .. } => ErrorKind::CannotCreate,
-        DiskError::Full { .. } => ErrorKind::DiskFull,
+        DiskError::Full { .. } | DiskError::Quota { .. } => ErrorKind::DiskFull,
         DiskError::NotOurs { .. } => ErrorKind::FileExists,
         DiskError::InUse { .. } => ErrorKind::InUse,
         DiskError::ReadOnly { .. }
         | DiskError::Vanished { .. }
         | DiskError::Poisoned { .. }
         | DiskError::Io { .. } => ErrorKind::Io,
+        DiskError::Interrupted => ErrorKind::Unfinished,
         DiskError::Stopped => ErrorKind::Defect,
     }
 }

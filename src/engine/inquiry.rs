@@ -63,7 +63,7 @@ pub(super) async fn fetch(
     let place = torrents.fetch(info_hash);
     let mut place = place.ok_or(EngineError::AlreadyAdded(info_hash))?;
     if let Some(metainfo) = catalogued(resources, info_hash).await? {
-        return Ok(from_catalog(metainfo, wanted));
+        return Ok(from_catalog(metainfo, &wanted));
     }
     let mut fetching = Fetching::new(Arc::clone(resources), &wanted);
     fetching.remember().await;
@@ -82,7 +82,8 @@ pub(super) async fn fetch(
         let all = found.chain(wanted.found.iter().copied());
         all.filter(|&peer| seen.insert(peer)).collect()
     };
-    let metainfo = with_hints(Metainfo::new(info), wanted);
+    let mut metainfo = Metainfo::new(info);
+    metainfo.add_hints(&wanted.trackers, &wanted.nodes, &wanted.web_seeds);
     Ok(Fetched { metainfo, peers })
 }
 
@@ -97,33 +98,14 @@ async fn catalogued(
 }
 
 /// What the catalog has of `wanted`. A private torrent keeps to its own trackers: the link that names it may not add any.
-fn from_catalog(metainfo: Metainfo, wanted: Wanted) -> Fetched {
+fn from_catalog(mut metainfo: Metainfo, wanted: &Wanted) -> Fetched {
     let mut peers = wanted.peers.clone();
     if metainfo.info.is_private() {
         return Fetched { metainfo, peers };
     }
     peers.extend(&wanted.found);
-    let metainfo = with_hints(metainfo, wanted);
+    metainfo.add_hints(&wanted.trackers, &wanted.nodes, &wanted.web_seeds);
     Fetched { metainfo, peers }
-}
-
-/// Adds what was known of the torrent besides its name.
-fn with_hints(mut metainfo: Metainfo, wanted: Wanted) -> Metainfo {
-    let known: HashSet<String> = metainfo.announce.iter().flatten().cloned().collect();
-    let new = wanted.trackers.into_iter();
-    let new = new.filter(|url| !known.contains(url)).map(|url| vec![url]);
-    metainfo.announce.extend(new);
-    for node in wanted.nodes {
-        if !metainfo.nodes.contains(&node) {
-            metainfo.nodes.push(node);
-        }
-    }
-    for seed in wanted.web_seeds {
-        if !metainfo.web_seeds.contains(&seed) {
-            metainfo.web_seeds.push(seed);
-        }
-    }
-    metainfo
 }
 
 /// The metadata, and where those can be reached that sent it.

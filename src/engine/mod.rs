@@ -16,6 +16,7 @@ mod incoming;
 mod inquiry;
 mod joining;
 mod links;
+mod moving;
 mod perform;
 mod prepare;
 mod reports;
@@ -30,6 +31,7 @@ pub mod status;
 mod torrent;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,12 +44,14 @@ pub use dht::Search;
 pub use error::{EngineError, ErrorKind, Transport};
 pub use events::Event;
 pub use inquiry::Fetched;
+pub use moving::{Moved, move_payload};
 pub use prepare::layout;
 pub use status::{PeerStatus, State, Status};
 pub use torrent::Torrent;
 
 use crate::base::InfoHash;
-use crate::store::{History, Store};
+use crate::format::metainfo::Metainfo;
+use crate::store::{Choices, History, Store};
 use catalogue::Torrents;
 use dht::{Dht, DhtTask};
 use resources::Resources;
@@ -162,6 +166,25 @@ impl Engine {
     /// If a torrent of that name runs or is being fetched already, or what the info-hash names is not a valid torrent.
     pub async fn fetch(&self, wanted: Wanted) -> Result<Fetched, EngineError> {
         inquiry::fetch(&self.resources, &self.torrents, wanted).await
+    }
+
+    /// Puts a torrent into the catalog as one that was not begun, to be downloaded to `dest`, unless it is there already: so its metadata
+    /// need not be fetched again should it be refused when it is added.
+    ///
+    /// # Errors
+    /// If the catalog cannot be written.
+    pub async fn keep(&self, metainfo: &Metainfo, dest: &Path) -> Result<(), EngineError> {
+        let store = &self.resources.store;
+        let info_hash = metainfo.info.info_hash();
+        if store.choices(info_hash).await?.is_some() {
+            return Ok(());
+        }
+        let choices = Choices {
+            unbegun: true,
+            ..Choices::new(dest.to_owned())
+        };
+        let metainfo = metainfo.to_torrent();
+        Ok(store.put_torrent(info_hash, metainfo, choices).await?)
     }
 
     /// Everything that happens from now on; for the first who asks, since the start. A subscriber that lags more than

@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use super::config::{AddTorrent, Goal};
 use super::error::EngineError;
 use super::events::{Event, Hex};
+use super::moving;
 use super::resources::Resources;
 use super::resume::{self, Evidence, Plan};
 use super::status::{State, Status};
 use crate::base::{Bitfield, BlockRange, FileIdentity, PieceIndex};
 use crate::disk::{Access, DiskError, FileSpec, Layout, Payload, SpecKind};
 use crate::format::metainfo::{FileKind, Info};
-use crate::store::{Choices, Commit, Record};
+use crate::store::{Choices, Commit, Moving, Record};
 
 /// Pieces that are hashed between two looks at whether they are still wanted.
 const BETWEEN_LOOKS: usize = 64;
@@ -61,7 +62,7 @@ pub(super) async fn prepare(
     resources: &Resources,
     torrent: &AddTorrent,
     status: &watch::Sender<Status>,
-    cancelled: &AtomicBool,
+    cancelled: &Arc<AtomicBool>,
     proved: bool,
     opened: impl FnOnce(),
 ) -> Result<Prepared, EngineError> {
@@ -84,7 +85,7 @@ struct Preparation<'a> {
     info: &'a Info,
     layout: Arc<Layout>,
     status: &'a watch::Sender<Status>,
-    cancelled: &'a AtomicBool,
+    cancelled: &'a Arc<AtomicBool>,
     /// A payload that is not whole is refused.
     only_whole: bool,
 }
@@ -97,6 +98,8 @@ struct Known {
     catalogued: bool,
     /// Whether it remembers another place, which is to be forgotten.
     moved: bool,
+    /// What is left to do of a move to this place.
+    moving: Option<Moving>,
 }
 
 impl Preparation<'_> {
@@ -123,7 +126,7 @@ impl Preparation<'_> {
             payload.judge_by(&known_files(found.clone()));
             payload
         } else {
-            self.clear_gone(record, &plan.trusted).await?;
+            self.clear_gone(record, &plan, &plan.trusted).await?;
             self.open(write.clone()).await?
         };
         opened();
@@ -139,7 +142,7 @@ impl Preparation<'_> {
             let judged = judged.await;
             payload.close().await?;
             judged?;
-            self.clear_gone(record, &verified).await?;
+            self.clear_gone(record, &plan, &verified).await?;
             payload = self.open(write).await?;
         }
         self.settle(&payload, &plan, &verified, &known, &found)
@@ -158,14 +161,29 @@ impl Preparation<'_> {
         let pieces = self.info.geometry().pieces();
         let files = self.info.files().len();
         let store = &self.resources.store;
+        let choices = self.finish_move(store.choices(info_hash).await?).await?;
         let record = store.load(info_hash, pieces, files).await?;
-        let choices = store.choices(info_hash).await?;
-        let here = choices.is_some_and(|choices| choices.dest == self.torrent.dest);
+        let here = choices.filter(|choices| choices.dest == self.torrent.dest && !choices.unbegun);
         Ok(Known {
-            moved: !here && record.is_some(),
-            record: record.filter(|_| here),
-            catalogued: here,
+            moved: here.is_none() && record.is_some(),
+            record: record.filter(|_| here.is_some()),
+            catalogued: here.is_some(),
+            moving: here.and_then(|choices| choices.moving),
         })
+    }
+
+    /// R8: a move that was stopped is finished first.
+    async fn finish_move(&self, choices: Option<Choices>) -> Result<Option<Choices>, EngineError> {
+        match choices {
+            Some(choices) if choices.moving.is_some() => {
+                let info = &self.torrent.metainfo.info;
+                let dest = &self.torrent.dest;
+                let finished =
+                    moving::finish(self.resources, info, choices, dest, self.cancelled).await?;
+                Ok(Some(finished))
+            }
+            choices => Ok(choices),
+        }
     }
 
     /// Files that are ours may be brought to their length; others of another length are not ours to touch.
@@ -173,25 +191,9 @@ impl Preparation<'_> {
         Access::Write {
             overwrite: self.torrent.overwrite,
             ours: (0..found.len())
-                .map(|file| self.is_ours(found, record, file))
+                .map(|file| is_ours(found, record, file))
                 .collect(),
         }
-    }
-
-    /// Whether what lies there under a file's name is what the store knows. Of a payload that was there to be shared, which we did not
-    /// make, a file that took its place is somebody else's.
-    fn is_ours(
-        &self,
-        found: &[Option<FileIdentity>],
-        record: Option<&Record>,
-        file: usize,
-    ) -> bool {
-        let known = record.and_then(|record| record.identities.get(file).copied().flatten());
-        let Some(known) = known else {
-            return false;
-        };
-        let shared = self.torrent.goal == Goal::Seed;
-        !shared || found[file].is_none_or(|now| now.inode == known.inode)
     }
 
     async fn open(&self, access: Access) -> Result<Payload, EngineError> {
@@ -201,10 +203,12 @@ impl Preparation<'_> {
         Ok(opened.payload)
     }
 
-    /// R5: what is durable no more is taken back before a byte is written.
+    /// R5: what is durable no more is taken back before a byte is written; and what was noted and turned out bad is no more
+    /// worth a look at the next start.
     async fn clear_gone(
         &self,
         record: Option<&Record>,
+        plan: &Plan,
         verified: &Bitfield,
     ) -> Result<(), EngineError> {
         let geometry = self.info.geometry();
@@ -213,7 +217,8 @@ impl Preparation<'_> {
             piece.is_some_and(|piece| !verified.contains(piece))
         };
         let durable = record.into_iter().flat_map(|record| record.durable.iter());
-        let gone: Vec<u32> = durable.filter(is_gone).collect();
+        let hashed = plan.recheck.iter().map(|piece| piece.get());
+        let gone: Vec<u32> = durable.chain(hashed).filter(is_gone).collect();
         if gone.is_empty() {
             return Ok(());
         }
@@ -261,7 +266,7 @@ impl Preparation<'_> {
     }
 
     /// A file of the right length that nobody vouches for and in which nothing is right belongs to someone else, unless it is
-    /// nothing but a hole, which is what is left when a download is cut short right after its files were made.
+    /// nothing but zeros, which is what is left when a download is cut short right after its files were made, and of a copy of it.
     async fn refuse_strangers(
         &self,
         plan: &Plan,
@@ -274,7 +279,7 @@ impl Preparation<'_> {
             return Ok(());
         }
         let geometry = self.info.geometry();
-        let is_strange = |file: &&usize| !self.is_ours(found, record, **file);
+        let is_strange = |file: &&usize| !is_ours(found, record, **file);
         for &file in plan.unknown.iter().filter(is_strange) {
             let mut pieces = self
                 .layout
@@ -302,24 +307,33 @@ impl Preparation<'_> {
         let store = &self.resources.store;
         let record = known.record.as_ref();
         let finished = verified.is_full();
+        if known.moved {
+            // The payload is wanted here now; what is known of the old place says nothing about the new one.
+            store.clear_all(info_hash).await?;
+        }
+        // What the catalog says already is not written again; what is damaged in it is.
+        self.catalogue(known.moving.clone()).await?;
         if finished
             && record.is_some_and(|record| record.finished && record.clean)
             && plan.recheck.is_empty()
         {
             return Ok(());
         }
-        if known.moved {
-            // The payload is wanted here now; what is known of the old place says nothing about the new one.
-            store.clear_all(info_hash).await?;
-        }
-        self.catalogue().await?;
         let is_new = |piece: &PieceIndex| {
             verified.contains(*piece)
                 && record.is_none_or(|record| !record.durable.contains(*piece))
         };
         let new: Vec<PieceIndex> = self.info.geometry().all_pieces().filter(is_new).collect();
         let numbers: Vec<u32> = new.iter().map(|piece| piece.get()).collect();
-        if let Err(error) = payload.sync(new).await {
+        if !plan.clean || !plan.recheck.is_empty() {
+            payload.doubt_times();
+        }
+        let synced = if finished {
+            payload.sync_with_times(new).await
+        } else {
+            payload.sync(new).await
+        };
+        if let Err(error) = synced {
             // R6: nobody may take pages for good later that the disk never saw.
             store.clear(info_hash, numbers).await?;
             return Err(error.into());
@@ -346,11 +360,11 @@ impl Preparation<'_> {
         Ok(store.commit(info_hash, commit).await?)
     }
 
-    async fn catalogue(&self) -> Result<(), EngineError> {
+    async fn catalogue(&self, moving: Option<Moving>) -> Result<(), EngineError> {
         let choices = Choices {
-            dest: self.torrent.dest.clone(),
-            paused: false,
             seed_only: self.torrent.goal == Goal::Seed,
+            moving,
+            ..Choices::new(self.torrent.dest.clone())
         };
         let metainfo = self.torrent.metainfo.to_torrent();
         let store = &self.resources.store;
@@ -390,6 +404,12 @@ impl Preparation<'_> {
             total,
         }
     }
+}
+
+/// Whether what lies there under a file's name is the one that the store knows: a file that took its place is somebody else's.
+fn is_ours(found: &[Option<FileIdentity>], record: Option<&Record>, file: usize) -> bool {
+    let known = record.and_then(|record| record.identities.get(file).copied().flatten());
+    known.is_some_and(|known| found[file].is_none_or(|now| now.inode == known.inode))
 }
 
 /// The first file with bytes in it that is not any more what it was.

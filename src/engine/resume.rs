@@ -152,6 +152,22 @@ fn all_unchanged(layout: &Layout, then: &[FileIdentity], now: &[Option<FileIdent
     files.len() == then.len() && files.iter().zip(then).all(unchanged)
 }
 
+/// Which files are as we left them, by place in the torrent, when `found` is what they are now: what is durable of those is so still.
+pub(super) fn ours(
+    layout: &Layout,
+    record: &Record,
+    found: &[Option<FileIdentity>],
+) -> Result<Vec<bool>, Missing> {
+    let evidence = Evidence {
+        record: Some(record),
+        catalogued: true,
+        found,
+        hashed: None,
+    };
+    let beliefs = beliefs(layout, &evidence)?.into_iter();
+    Ok(beliefs.map(|belief| belief == Belief::Ours).collect())
+}
+
 fn beliefs(layout: &Layout, evidence: &Evidence<'_>) -> Result<Vec<Belief>, Missing> {
     let record = evidence.record;
     let clean = record.is_none_or(|record| record.clean);
@@ -163,18 +179,17 @@ fn beliefs(layout: &Layout, evidence: &Evidence<'_>) -> Result<Vec<Belief>, Miss
         let last = known.mtime_ns.max(noted_ns);
         now.mtime_ns <= last.saturating_add(AFTER_NOTE.as_nanos() as i64)
     };
+    let is_ours = |known: &FileIdentity, now: &FileIdentity, length: u64| {
+        let in_time = !clean && known.is_same_file(now) && is_in_time(known, now);
+        now.size == length && (known.is_unchanged(now) || in_time)
+    };
     let belief = |(at, file): (usize, &FileSpec)| {
         if file.kind != SpecKind::Payload || file.length == 0 {
             return Ok(Belief::Ours);
         }
         let known = record.and_then(|record| record.identities.get(at).copied().flatten());
         match (known, evidence.found[at]) {
-            (Some(known), Some(now)) if known.is_unchanged(&now) => Ok(Belief::Ours),
-            (Some(known), Some(now))
-                if !clean && known.is_same_file(&now) && is_in_time(&known, &now) =>
-            {
-                Ok(Belief::Ours)
-            }
+            (Some(known), Some(now)) if is_ours(&known, &now, file.length) => Ok(Belief::Ours),
             (_, Some(now)) if now.size == file.length => Ok(Belief::Unknown),
             // Cut short: what is left may be good.
             (Some(_), Some(now)) if now.size < file.length => Ok(Belief::Unknown),
@@ -320,6 +335,23 @@ mod tests {
         let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
         assert_eq!(numbers(&plan.recheck), [2, 3]);
         assert_eq!(plan.trusted.iter().collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn no_file_of_another_length_is_trusted_though_it_is_as_it_was() {
+        let (layout, geometry) = layout();
+        let mut record = record(&[0, 1, 2, 3], true, &geometry);
+        let short = FileIdentity {
+            size: PIECE,
+            ..identity(1)
+        };
+        record.identities[1] = Some(short);
+        let found = vec![Some(identity(1)), Some(short), Some(identity(1))];
+        for clean in [true, false] {
+            record.clean = clean;
+            let plan = decide(&layout, &geometry, Some(&record), &found, None).unwrap();
+            assert_eq!(numbers(&plan.recheck), [2, 3]);
+        }
     }
 
     #[test]

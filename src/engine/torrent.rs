@@ -293,7 +293,7 @@ impl TorrentTask {
     /// Prepares. Whoever wants it to end meanwhile waits until nothing is held any more.
     async fn prepare(&mut self) -> Result<Prepared, Ending> {
         let (tell, mut told) = oneshot::channel();
-        let cancelled = AtomicBool::new(false);
+        let cancelled = Arc::new(AtomicBool::new(false));
         let torrent = self.torrent.clone();
         let (resources, status) = (Arc::clone(&self.resources), self.status.clone());
         let preparing = prepare(

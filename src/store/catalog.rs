@@ -19,8 +19,9 @@ use super::error::StoreError;
 use crate::base::InfoHash;
 use crate::base::limits::{CHOICES_MAX, METAINFO_MAX};
 
-/// The newest layout of a file of choices.
-const CHOICES_VERSION: u32 = 1;
+/// The newest layout of a file of choices. Version 2 has `moving` and `unbegun`, which nobody may pass over who touches the
+/// payload.
+const CHOICES_VERSION: u32 = 2;
 
 /// How the names of the files of a torrent end.
 const METAINFO: &str = "torrent";
@@ -39,6 +40,22 @@ pub struct Choices {
     /// Whether it shares a payload that was there, and never writes.
     #[serde(default)]
     pub seed_only: bool,
+    /// Whether nothing was made at `dest` yet: only what the torrent is was worth keeping.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unbegun: bool,
+    /// A move of the payload that is under way (R8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+}
+
+/// How far a move of a payload has come. Until it is over, each file is at one of the two places, or whole at both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moving {
+    /// Files are on the way to this folder. `dest` has those that have not arrived.
+    To(#[serde(with = "any_path")] PathBuf),
+    /// All have arrived at `dest`. What is left of them in this folder is to be removed.
+    From(#[serde(with = "any_path")] PathBuf),
 }
 
 impl Choices {
@@ -48,8 +65,29 @@ impl Choices {
             dest,
             paused: false,
             seed_only: false,
+            unbegun: false,
+            moving: None,
         }
     }
+
+    /// The oldest version that can say this, so that an older program reads all that it can act on.
+    fn version(&self) -> u32 {
+        if self.unbegun || self.moving.is_some() {
+            2
+        } else {
+            1
+        }
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// What every version of a `.json` begins with.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 /// The content of a `.json`; fields that are not known are passed over.
@@ -67,7 +105,7 @@ impl ChoicesFile {
     /// The bytes of the file that says `choices`.
     fn render(choices: &Choices) -> serde_json::Result<Vec<u8>> {
         let file = Self {
-            version: CHOICES_VERSION,
+            version: choices.version(),
             choices: choices.clone(),
             check: Some(NO_CHECKSUM.to_owned()),
         };
@@ -80,21 +118,42 @@ impl ChoicesFile {
     }
 
     /// The reverse, or why not.
-    fn read(path: &Path) -> Result<Choices, String> {
-        let json = durable::read(path, CHOICES_MAX).map_err(|error| error.to_string())?;
-        let file: Self = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
-        if file.version > CHOICES_VERSION {
-            return Err(format!(
-                "it is of version {} and this seedbank knows up to {CHOICES_VERSION}",
-                file.version
+    fn read(path: &Path) -> Result<Choices, Unreadable> {
+        let damage = |why: &dyn ToString| Unreadable::Damaged(why.to_string());
+        let json = durable::read(path, CHOICES_MAX).map_err(|error| damage(&error))?;
+        // First the version alone: the rest may look different in another one.
+        let Version { version } = serde_json::from_slice(&json).map_err(|error| damage(&error))?;
+        if version > CHOICES_VERSION {
+            return Err(Unreadable::Newer(version));
+        }
+        let file: Self = serde_json::from_slice(&json).map_err(|error| damage(&error))?;
+        if file.check.is_some() && file.check != checksum(&json).map(|(_, checksum)| checksum) {
+            return Err(damage(
+                &"it is damaged; whoever edited it takes the line with `check` out",
             ));
         }
-        if file.check.is_some() && file.check != checksum(&json).map(|(_, checksum)| checksum) {
-            return Err(
-                "it is damaged; whoever edited it takes the line with `check` out".to_owned(),
-            );
-        }
         Ok(file.choices)
+    }
+}
+
+/// Why a file of choices cannot be used.
+#[derive(Debug)]
+enum Unreadable {
+    /// It is not there or damaged, and how.
+    Damaged(String),
+    /// A newer seedbank wrote it, in this version.
+    Newer(u32),
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Damaged(why) => f.write_str(why),
+            Self::Newer(found) => write!(
+                f,
+                "it is of version {found} and this seedbank knows up to {CHOICES_VERSION}"
+            ),
+        }
     }
 }
 
@@ -165,16 +224,16 @@ pub(super) fn load(state: &Path) -> Result<Catalog, StoreError> {
             (Ok(choices), Err(why)) => {
                 // States of older versions have none.
                 if copy.exists() {
-                    catalog.spared.push((copy, why));
+                    catalog.spared.push((copy, why.to_string()));
                 }
                 choices
             }
-            (Err(why), Ok(choices)) => {
-                catalog.spared.push((main, why));
+            (Err(why @ Unreadable::Damaged(_)), Ok(choices)) => {
+                catalog.spared.push((main, why.to_string()));
                 choices
             }
-            (Err(why), Err(_)) => {
-                catalog.damaged.push((main, why));
+            (Err(why), _) => {
+                catalog.damaged.push((main, why.to_string()));
                 catalog.homeless.push((info_hash, metainfo));
                 continue;
             }
@@ -231,24 +290,36 @@ fn load_metainfo(path: &Path) -> Result<(InfoHash, Vec<u8>), String> {
     Ok((info_hash, metainfo))
 }
 
-/// What was chosen for a torrent, or what is wrong with the file that should say so.
-fn load_choices(state: &Path, info_hash: &InfoHash) -> Result<Choices, (PathBuf, String)> {
-    let path = path_of(state, info_hash, MAIN);
-    ChoicesFile::read(&path).or_else(|why| {
-        let copy = ChoicesFile::read(&path_of(state, info_hash, COPY));
-        copy.map_err(|_| (path, why))
-    })
+/// What was chosen for a torrent, or why nobody can tell. What a newer seedbank wrote is not overruled by an older copy.
+fn load_choices(state: &Path, info_hash: &InfoHash) -> Result<Choices, Unreadable> {
+    match ChoicesFile::read(&path_of(state, info_hash, MAIN)) {
+        Err(Unreadable::Damaged(why)) => {
+            let copy = ChoicesFile::read(&path_of(state, info_hash, COPY));
+            copy.map_err(|_| Unreadable::Damaged(why))
+        }
+        read => read,
+    }
 }
 
-/// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
-pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Option<Choices> {
+/// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more. What a newer seedbank chose is
+/// an error: it would be written over.
+pub(super) fn choices(state: &Path, info_hash: &InfoHash) -> Result<Option<Choices>, StoreError> {
     if !path_of(state, info_hash, METAINFO).is_file() {
-        return None;
+        return Ok(None);
     }
-    let loaded = load_choices(state, info_hash).inspect_err(|(path, why)| {
-        tracing::warn!(path = %path.display(), why, "a file of the catalog is damaged; it is written anew");
-    });
-    loaded.ok()
+    match load_choices(state, info_hash) {
+        Ok(choices) => Ok(Some(choices)),
+        Err(Unreadable::Newer(found)) => Err(StoreError::Newer {
+            folder: state.to_owned(),
+            found,
+            known: CHOICES_VERSION,
+        }),
+        Err(Unreadable::Damaged(why)) => {
+            let path = path_of(state, info_hash, MAIN);
+            tracing::warn!(path = %path.display(), why, "a file of the catalog is damaged; it is written anew");
+            Ok(None)
+        }
+    }
 }
 
 /// The metainfo of a torrent, if it is in the catalog and can be read.
@@ -387,7 +458,7 @@ mod any_path {
                 .map_err(D::Error::custom)?,
         };
         if path.as_os_str().is_empty() {
-            return Err(D::Error::custom("`dest` is empty"));
+            return Err(D::Error::custom("the path of a folder is empty"));
         }
         Ok(path)
     }

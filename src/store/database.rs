@@ -50,7 +50,8 @@ impl Batch {
 }
 
 impl Database {
-    /// Opens the folder `path` or makes it. Nothing is known of its content yet.
+    /// Opens the folder `path` or makes it. Nothing is known of its content yet; what it is and what opening it changed
+    /// survives a power cut.
     pub(super) fn open(path: &Path) -> Result<Self, sled::Error> {
         let tree = sled::Config::new()
             .path(path)
@@ -58,6 +59,9 @@ impl Database {
             .flush_every_ms(None)
             .open()?;
         let barrier = File::open(path.join("db"))?;
+        // The library leaves the file of its settings to the kernel, and the name of the snapshot that it has just put in place
+        // of the last one: an old snapshot does not go with a log that went on.
+        durable::sync_content(path)?;
         let watermark = Watermark::open(path)?;
         Ok(Self {
             tree,

@@ -52,13 +52,12 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes every file in `folder`, and its name, survive a power cut.
-pub(super) fn sync_content(folder: &Path) -> Result<(), StoreError> {
-    for path in list(folder)? {
-        File::open(&path)
-            .and_then(|file| sync(&file, &path))
-            .map_err(|error| StoreError::io(&path, error))?;
+pub(super) fn sync_content(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        sync(&File::open(&path)?, &path)?;
     }
-    sync_folder(folder)
+    sync(&File::open(folder)?, folder)
 }
 
 /// Makes `folder` and those above it that are missing, for good.

@@ -50,7 +50,7 @@ use open::Folder;
 use torrents::Shape;
 use worker::{Change, Covered, Job, Worker};
 
-pub use catalog::{Catalog, CatalogEntry, Choices, glance, glance_choices};
+pub use catalog::{Catalog, CatalogEntry, Choices, Moving, glance, glance_choices};
 pub use check::{Report, check};
 pub use digests::ScrubMark;
 pub use error::StoreError;
@@ -127,9 +127,9 @@ impl Store {
     /// What was chosen for a torrent; `None` if it is not in the catalog, or nobody can tell any more.
     ///
     /// # Errors
-    /// If the store has ended.
+    /// [`StoreError::Newer`] if a newer seedbank chose it.
     pub async fn choices(&self, info_hash: InfoHash) -> Result<Option<Choices>, StoreError> {
-        self.ask(move |worker| Ok(catalog::choices(&worker.folder().path, &info_hash)))
+        self.ask(move |worker| catalog::choices(&worker.folder().path, &info_hash))
             .await
     }
 
@@ -410,7 +410,11 @@ fn rebuild_now(folder: &Path) -> Result<Rebuilt, StoreError> {
     let folder = Folder::look_at(folder)?;
     let mended = catalog::mend(&folder.path)?;
     let moved = folder.quarantine()?;
-    folder.open()?;
+    if let Err(error) = folder.open() {
+        // As on a full disk. The old one may be better than none.
+        folder.put_back(moved);
+        return Err(error);
+    }
     Ok(Rebuilt { moved, mended })
 }
 

@@ -135,6 +135,20 @@ impl Folder {
         })
     }
 
+    /// Undoes [`quarantine`](Self::quarantine), as far as that goes, with what was begun in place of a database that `was_moved`.
+    pub(super) fn put_back(&self, was_moved: bool) {
+        let path = self.database();
+        // What was begun says nothing yet.
+        let removed = fs::remove_dir_all(&path);
+        let back = match was_moved {
+            true => fs::rename(self.path.join("db.broken"), &path),
+            false => removed,
+        };
+        if let Err(error) = back {
+            tracing::warn!(path = %path.display(), %error, "the old database could not be put back");
+        }
+    }
+
     /// Moves the database aside, in place of the one that was moved there before. False if there is none.
     pub(super) fn quarantine(&self) -> Result<bool, StoreError> {
         let (path, aside) = (self.database(), self.path.join("db.broken"));
@@ -176,8 +190,6 @@ fn open_guarded(path: &Path) -> Result<(Database, u32), StoreError> {
         }
         database.acquaint()?;
         if found == 0 {
-            // The database library leaves the file of its own settings to the kernel.
-            durable::sync_content(path)?;
             durable::sync_folder(path.parent().unwrap_or(path))?;
         }
         Ok((database, found))

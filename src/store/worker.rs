@@ -32,11 +32,14 @@ pub(super) enum Job {
 /// Where the outcome of a request goes.
 pub(super) type Answer = oneshot::Sender<Result<(), StoreError>>;
 
+/// Stages a change.
+pub(super) type Stage = Box<dyn FnOnce(&mut Worker) -> Result<Covered, StoreError> + Send>;
+
 /// A change of one torrent's rows.
 pub(super) struct Change {
     pub(super) info_hash: InfoHash,
     /// Stages it.
-    pub(super) stage: Box<dyn FnOnce(&mut Worker) -> Result<Covered, StoreError> + Send>,
+    pub(super) stage: Stage,
     pub(super) answer: Answer,
 }
 

@@ -56,15 +56,6 @@ impl Swarm {
         self.check_if_stored(range.piece());
     }
 
-    /// What [`Verdict::Write`] asked to store could not be stored; it will be fetched again.
-    pub fn on_unwritten(&mut self, now: Instant, range: BlockRange) {
-        self.pieces.unstore(range.piece(), range.blocks());
-        self.tally.wasted(u64::from(range.len()));
-        self.refresh(range.piece());
-        self.freed = true;
-        self.settle(now);
-    }
-
     /// A piece was hashed. An answer that nobody waits for is passed over.
     pub fn on_checked(&mut self, now: Instant, piece: PieceIndex, outcome: Checked) {
         if !self.pieces.is_checking(piece) {

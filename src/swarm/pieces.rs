@@ -282,17 +282,6 @@ impl PieceMap {
         });
     }
 
-    /// Blocks in hand could not be stored and are missing again.
-    pub(super) fn unstore(&mut self, piece: PieceIndex, blocks: Range<u32>) {
-        self.change(piece, |partial| {
-            for block in blocks {
-                if !partial.checking && partial.blocks[block as usize] == Block::InHand {
-                    partial.set_missing(block);
-                }
-            }
-        });
-    }
-
     /// Whether every block of a piece under way is stored, and nobody hashes it yet.
     pub(super) fn is_stored(&self, piece: PieceIndex) -> bool {
         self.partial

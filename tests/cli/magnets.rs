@@ -351,3 +351,27 @@ fn a_download_that_is_stopped_before_the_metadata_is_there_says_so_with_7() {
     assert_eq!(getter.end(), 7);
     assert!(since.elapsed() < Duration::from_secs(5));
 }
+
+#[test]
+fn metadata_is_kept_though_the_download_is_refused() {
+    let shared = Shared::new(&[]);
+    let mine = shared.world.file("d/f/one", &bytes(300_000, 77));
+    let magnet = shared.magnet(&format!("&x.pe={}", shared.peer));
+    let refused = shared.run(&["get", &magnet, "--dest", "d", "--state", "s"]);
+    assert_eq!(refused.code, 13, "{}", refused.stderr);
+    assert_eq!(fs::read(mine).unwrap(), bytes(300_000, 77));
+    let list = ["state", "list", "--json", "--state", "s"];
+    let listed = shared.world.run(&list).json();
+    assert_eq!(listed[0]["info_hash"], shared.hash);
+    assert_eq!(listed[0]["unbegun"], true, "{listed}");
+    let listed = shared.world.ok(&["state", "list", "--state", "s"]);
+    assert!(listed.contains("(not begun)"), "{listed}");
+    // Asked of nobody; and not held to the folder where it was refused: what is here is adopted.
+    let ended = shared.run(&["get", &shared.hash, "--state", "s"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let told = events(&ended);
+    assert!(named(&told, "metadata").is_empty());
+    assert_eq!(named(&told, "resume")[0]["rechecked"], 22);
+    let listed = shared.world.run(&list).json();
+    assert!(listed[0].get("unbegun").is_none(), "{listed}");
+}

@@ -23,6 +23,10 @@ pub struct Torrent {
     pub pieces: u32,
     /// Bytes of the payload.
     pub len: u64,
+    /// Its files in torrent order: path below the payload (empty if the payload is one file) and bytes.
+    pub files: Vec<(PathBuf, u64)>,
+    /// The SHA-1 of each piece.
+    pub hashes: Vec<[u8; 20]>,
     info: Vec<u8>,
 }
 
@@ -33,10 +37,12 @@ impl Torrent {
         let files = payload::files(payload);
         let mut hashes = PieceHashes::new(piece_len);
         let mut list = Vec::new();
+        let mut lengths = Vec::new();
         let mut len = 0;
         for (relative, path) in &files {
             let size = hashes.add(path);
             len += size;
+            lengths.push((relative.clone(), size));
             let parts = relative
                 .iter()
                 .map(|part| string(part.to_str().unwrap().as_bytes()))
@@ -68,6 +74,11 @@ impl Torrent {
             piece_len,
             pieces: u32::try_from(pieces.len() / 20).unwrap(),
             len,
+            files: lengths,
+            hashes: pieces
+                .chunks(20)
+                .map(|hash| hash.try_into().unwrap())
+                .collect(),
             info,
         };
         std::fs::create_dir_all(into).unwrap();

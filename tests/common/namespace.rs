@@ -42,6 +42,14 @@ pub fn with_small_disk(at: &Path, size: u64, test: impl FnOnce() + Send) -> bool
     inside("a mount namespace", libc::CLONE_NEWNS, &set_up, test)
 }
 
+/// Runs `test` where only it sees what is mounted: first by the lines of `set_up`, then by itself. False, and `skipped: …` is said,
+/// where that takes rights that we lack.
+pub fn with_mounts(set_up: &[String], test: impl FnOnce() + Send) -> bool {
+    let mut lines = vec!["mount --make-rprivate /".to_owned()];
+    lines.extend_from_slice(set_up);
+    inside("a mount namespace", libc::CLONE_NEWNS, &lines, test)
+}
+
 fn inside(what: &str, kind: libc::c_int, set_up: &[String], test: impl FnOnce() + Send) -> bool {
     if !skip::unless_root(what) {
         return false;

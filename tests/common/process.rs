@@ -85,6 +85,32 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// Sends SIGSTOP and waits until every thread of it stands still, which is after the system call that it is in.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.pid());
+        let stands = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            // The state follows the name, which ends with the last parenthesis.
+            stat.is_ok_and(|stat| {
+                let state = stat.rsplit(") ").next().unwrap_or_default();
+                state.starts_with(['T', 't', 'Z', 'X'])
+            })
+        };
+        wait::until("a stopped process", wait::SOON, || {
+            let mut threads = std::fs::read_dir(&threads).unwrap();
+            threads.all(stands).then_some(())
+        });
+    }
+
+    /// Has it do nothing while `meanwhile` is done.
+    pub fn halted<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        let done = meanwhile();
+        self.signal(Signal::CONT);
+        done
+    }
+
     /// Sends SIGKILL and waits until it is gone. What it printed until then stays readable.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

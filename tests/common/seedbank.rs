@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,10 +15,16 @@ use super::wait;
 /// The loopback address.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// The program under test: the one that was built with the tests, or the one that `SEEDBANK_BINARY` names.
+fn binary() -> PathBuf {
+    std::env::var_os("SEEDBANK_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_seedbank").into(), PathBuf::from)
+}
+
 /// A bare command: the binary under test, without any `SEEDBANK_…` variable of the one who runs the tests, with a home of its
 /// own, and with no DHT node to start from unless it is given one: no test ever talks to the routers of the real network.
 pub fn command(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_seedbank"));
+    let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SEEDBANK_") {
             command.env_remove(name);
@@ -61,6 +67,13 @@ pub fn seed_all(sources: &[&Path], dest: &Path, state: &Path) -> Run {
 /// `seedbank get SOURCE --dest DEST --state STATE …`
 pub fn get(source: &Path, dest: &Path, state: &Path) -> Run {
     Run::new("get", &[source], dest, state)
+}
+
+/// `seedbank state ARGS… --state STATE`
+pub fn state(args: &[&OsStr], state: &Path) -> Command {
+    let mut command = command(state.parent().unwrap());
+    command.arg("state").args(args).arg("--state").arg(state);
+    command
 }
 
 /// `seedbank get SOURCE… --dest DEST --state STATE …`
@@ -109,6 +122,28 @@ impl Run {
     /// One more flag with a value.
     pub fn flag(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.arg(name).arg(value);
+        self
+    }
+
+    /// Runs it under another program: `wrapper` with its arguments, which must make it a child of ours all the same.
+    pub fn under(mut self, wrapper: &[impl AsRef<OsStr>]) -> Self {
+        let inner = self.command;
+        let mut outer = Command::new(&wrapper[0]);
+        outer.args(&wrapper[1..]);
+        outer.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => outer.env(name, value),
+                None => outer.env_remove(name),
+            };
+        }
+        self.command = outer;
+        self
+    }
+
+    /// One more flag without a value.
+    pub fn switch(mut self, name: &str) -> Self {
+        self.command.arg(name);
         self
     }
 

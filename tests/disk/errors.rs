@@ -37,6 +37,16 @@ fn a_file_of_another_length_is_left_alone_unless_told_otherwise() {
 }
 
 #[test]
+fn an_empty_file_is_in_nobodys_way() {
+    let rig = Rig::new(FILES);
+    fs::create_dir_all(rig.root().join("t")).unwrap();
+    fs::write(rig.path(1), "").unwrap();
+    let opened = block_on(rig.open_to_write()).unwrap();
+    assert!(matches!(opened.states[1], FileState::WrongLength(found) if found.size == 0));
+    assert_eq!(fs::metadata(rig.path(1)).unwrap().len(), 60_000);
+}
+
+#[test]
 fn a_file_that_is_too_long_is_cut_only_if_it_may_be_overwritten() {
     let rig = Rig::new(FILES);
     rig.fill();

@@ -1,10 +1,19 @@
 //! The disk layer as its users see it: opening, writing, checking and syncing whole payloads on a real filesystem.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../common/skip.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a part of what it offers is used here"
+)]
+mod skip;
+
 mod errors;
 mod hashing;
 mod locks;
 mod order;
 mod payload;
+mod relocate;
 mod rig;
 mod scrub;

@@ -2,9 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+#[path = "../common/skip.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a part of what it offers is used here"
+)]
+mod skip;
+
 mod dht;
 mod lifecycle;
 mod metadata;
+mod moving;
 mod scrub;
 mod trouble;
 mod world;

@@ -2,8 +2,29 @@
 
 use std::collections::HashSet;
 
-use super::MetainfoError;
+use super::{Metainfo, MetainfoError};
+use crate::format::host::HostPort;
 use crate::format::url;
+
+impl Metainfo {
+    /// Adds what somebody else knows of where to find the torrent: trackers, each a tier of its own, DHT nodes and web seeds, without
+    /// what is here already. A private torrent keeps to its own trackers (BEP 27): whether it has any is for the caller to say.
+    pub fn add_hints(&mut self, trackers: &[String], nodes: &[HostPort], web_seeds: &[String]) {
+        let mut known: HashSet<String> = self.announce.iter().flatten().cloned().collect();
+        let new = trackers.iter().filter(|&url| known.insert(url.clone()));
+        self.announce.extend(new.map(|url| vec![url.clone()]));
+        add_new(&mut self.nodes, nodes);
+        add_new(&mut self.web_seeds, web_seeds);
+    }
+}
+
+fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, from: &[T]) {
+    for item in from {
+        if !to.contains(item) {
+            to.push(item.clone());
+        }
+    }
+}
 
 /// Tiers of trackers without what is no address, duplicates and empty tiers.
 pub(super) fn tiers<'a>(

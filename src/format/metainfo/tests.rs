@@ -311,3 +311,20 @@ fn the_halves_of_a_hybrid_have_to_agree() {
         Err(MetainfoError::MissingPiecesRoot)
     );
 }
+
+#[test]
+fn hints_are_added_once_and_after_those_that_are_there() {
+    let mut metainfo = single();
+    metainfo.announce = vec![vec!["http://a/".to_owned(), "http://b/".to_owned()]];
+    metainfo.nodes = vec![("n".to_owned(), 1)];
+    let trackers = ["http://b/", "http://c/", "http://c/"].map(str::to_owned);
+    let nodes = [("n".to_owned(), 1), ("n".to_owned(), 2)];
+    let seeds = ["http://s/", "http://s/"].map(str::to_owned);
+    for _ in 0..2 {
+        metainfo.add_hints(&trackers, &nodes, &seeds);
+        let tiers = [vec!["http://a/", "http://b/"], vec!["http://c/"]];
+        assert_eq!(metainfo.announce, tiers);
+        assert_eq!(metainfo.nodes, nodes);
+        assert_eq!(metainfo.web_seeds, ["http://s/"]);
+    }
+}

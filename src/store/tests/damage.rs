@@ -96,6 +96,28 @@ fn positions(len: usize, step: usize) -> impl Iterator<Item = usize> {
     )
 }
 
+#[test]
+fn damage_to_notes_watermark_or_lock_costs_nothing_that_is_durable() {
+    let sound = tempfile::tempdir().unwrap();
+    block_on(make(sound.path()));
+    let notes = format!("notes/{IH}");
+    for name in [notes.as_str(), "db.sequence", "lock"] {
+        let bytes = fs::read(sound.path().join(name)).unwrap();
+        assert!(!bytes.is_empty(), "{name}");
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            for damaged in [&bytes[..at], &flipped] {
+                let folder = tempfile::tempdir().unwrap();
+                copy(sound.path(), folder.path());
+                fs::write(folder.path().join(name), damaged).unwrap();
+                let what = format!("{name} at {at}");
+                assert!(block_on(hold(folder.path(), &what)), "{what}");
+            }
+        }
+    }
+}
+
 fn with_each_file(step: usize, mut damage: impl FnMut(&[u8], usize) -> Vec<u8>) -> (u32, u32) {
     let sound = tempfile::tempdir().unwrap();
     block_on(make(sound.path()));
@@ -248,6 +270,12 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
     batch.put_sealed(b"z/of the future", b"?");
     database.commit(batch).unwrap();
     drop(database);
+    let rows = || -> Vec<_> {
+        let database = open_unlocked(&db).unwrap();
+        let rows = database.sealed_rows(b"");
+        rows.map(|row| row.unwrap()).collect()
+    };
+    let before = rows();
     for _ in 0..2 {
         let error = block_on(Store::open(folder.path().to_owned())).unwrap_err();
         let found = SCHEMA_VERSION + 1;
@@ -258,6 +286,7 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
         assert_eq!(check(folder.path()).unwrap().problems.len(), 1);
     }
     assert!(!folder.path().join("db.broken").exists());
+    assert_eq!(rows(), before);
     let database = open_unlocked(&db).unwrap();
     assert_eq!(database.version().unwrap(), SCHEMA_VERSION + 1);
 }
@@ -267,7 +296,9 @@ fn a_damaged_file_of_the_catalog_costs_that_torrent_only_and_stays() {
     let sound = tempfile::tempdir().unwrap();
     block_on(make(sound.path()));
     let name = format!("torrents/{IH}.json");
+    let copy = sound.path().join(format!("{name}.copy"));
     let bytes = fs::read(sound.path().join(&name)).unwrap();
+    assert_eq!(fs::read(&copy).unwrap(), bytes);
     block_on(async {
         let (store, _) = open(sound.path()).await;
         let choices = Choices::new("/other".into());
@@ -281,9 +312,30 @@ fn a_damaged_file_of_the_catalog_costs_that_torrent_only_and_stays() {
             for damaged in [&bytes[..at], &flipped] {
                 let path = sound.path().join(&name);
                 fs::write(&path, damaged).unwrap();
+                fs::write(&copy, &bytes).unwrap();
                 let catalog = store.catalog().await.unwrap();
-                assert_eq!(catalog.entries.len() + catalog.damaged.len(), 2, "{at}");
-                assert!(catalog.entries.iter().any(|entry| entry.info_hash == OTHER));
+                let [first, other] = &catalog.entries[..] else {
+                    panic!("{at}: {catalog:?}");
+                };
+                assert_eq!(first.choices, Choices::new("/dest".into()), "{at}");
+                assert_eq!(other.info_hash, OTHER);
+                assert_eq!(
+                    store.choices(IH).await.unwrap(),
+                    Some(first.choices.clone())
+                );
+                // Without the copy its place is lost, and the rest is not.
+                fs::remove_file(&copy).unwrap();
+                let catalog = store.catalog().await.unwrap();
+                let known = store.choices(IH).await.unwrap();
+                match known {
+                    // All that was flipped says nothing.
+                    Some(choices) => assert_eq!(choices, Choices::new("/dest".into()), "{at}"),
+                    None => {
+                        assert_eq!(catalog.homeless, [(IH, METAINFO.to_vec())], "{at}");
+                        assert_eq!(catalog.damaged.len(), 1, "{at}");
+                    }
+                }
+                assert_eq!(catalog.entries.last().unwrap().info_hash, OTHER);
                 assert_eq!(fs::read(&path).unwrap(), damaged);
             }
         }
@@ -292,4 +344,44 @@ fn a_damaged_file_of_the_catalog_costs_that_torrent_only_and_stays() {
         fs::write(sound.path().join("torrents/x.torrent"), b"de").unwrap();
         assert_eq!(store.catalog().await.unwrap().damaged.len(), 3);
     });
+}
+
+#[test]
+fn rebuild_writes_damaged_choices_anew_from_their_copy_and_the_other_way_round() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    let main = folder.path().join(format!("torrents/{IH}.json"));
+    let copy = folder.path().join(format!("torrents/{IH}.json.copy"));
+    let sound = fs::read(&main).unwrap();
+    for damaged in [&main, &copy] {
+        fs::write(damaged, &sound[..20]).unwrap();
+        let report = check(folder.path()).unwrap();
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert!(report.problems[0].contains("state rebuild"), "{report:?}");
+        let rebuilt = block_on(rebuild(folder.path().to_owned())).unwrap();
+        assert_eq!(rebuilt.mended, std::slice::from_ref(damaged));
+        assert_eq!(fs::read(damaged).unwrap(), sound);
+    }
+    fs::remove_file(&copy).unwrap();
+    let rebuilt = block_on(rebuild(folder.path().to_owned())).unwrap();
+    assert_eq!(rebuilt.mended, [copy]);
+    assert_eq!(check(folder.path()).unwrap().problems, [""; 0]);
+}
+
+#[test]
+fn edited_choices_are_taken_without_their_checksum_and_not_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    let main = folder.path().join(format!("torrents/{IH}.json"));
+    fs::remove_file(folder.path().join(format!("torrents/{IH}.json.copy"))).unwrap();
+    let edited = fs::read_to_string(&main).unwrap().replace("/dest", "/else");
+    fs::write(&main, &edited).unwrap();
+    assert_eq!(glance(folder.path(), IH), None);
+    let mut lines: Vec<&str> = edited.lines().collect();
+    let check = lines.iter().position(|line| line.contains("\"check\""));
+    lines.remove(check.unwrap());
+    let edited = lines.concat().replace(",}", "}");
+    fs::write(&main, edited).unwrap();
+    let found = glance(folder.path(), IH).unwrap();
+    assert_eq!(found.choices, Choices::new("/else".into()));
 }

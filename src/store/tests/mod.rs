@@ -438,13 +438,56 @@ fn choices_keep_any_path_and_pass_over_unknown_fields() {
             .unwrap();
         assert_eq!(store.catalog().await.unwrap().entries[0].choices, choices);
         let json = folder.path().join(format!("torrents/{IH}.json"));
+        fs::remove_file(json.with_extension("json.copy")).unwrap();
         fs::write(&json, r#"{"version":1,"dest":"/x","colour":[1]}"#).unwrap();
         let catalog = store.catalog().await.unwrap();
         assert_eq!(catalog.entries[0].choices, Choices::new("/x".into()));
-        fs::write(&json, r#"{"version":2,"dest":"/x"}"#).unwrap();
+        fs::write(&json, r#"{"version":3,"place":"/x"}"#).unwrap();
         let catalog = store.catalog().await.unwrap();
         assert_eq!(catalog.entries, []);
-        assert!(catalog.damaged[0].1.contains("version 2"));
+        assert!(catalog.damaged[0].1.contains("version 3"));
+        let refused = store.choices(IH).await;
+        assert!(
+            matches!(refused, Err(StoreError::Newer { found: 3, .. })),
+            "{refused:?}"
+        );
+    });
+}
+
+#[test]
+fn what_only_this_version_can_say_is_kept_from_older_ones_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join(format!("torrents/{IH}.json"));
+    let plain = Choices::new("/old".into());
+    let begun = |moving| Choices {
+        moving: Some(moving),
+        ..plain.clone()
+    };
+    block_on(async {
+        let (store, _) = open(folder.path()).await;
+        for (choices, version) in [
+            (plain.clone(), 1),
+            (begun(Moving::To("/new".into())), 2),
+            (begun(Moving::From("/new".into())), 2),
+            (
+                Choices {
+                    unbegun: true,
+                    ..plain.clone()
+                },
+                2,
+            ),
+        ] {
+            store
+                .put_torrent(IH, b"de".to_vec(), choices.clone())
+                .await
+                .unwrap();
+            assert_eq!(store.choices(IH).await.unwrap(), Some(choices));
+            let text = fs::read_to_string(&json).unwrap();
+            let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(said["version"], version, "{text}");
+            let fields = said.as_object().unwrap().len();
+            assert_eq!(fields, if version == 1 { 4 } else { 5 }, "{text}");
+        }
     });
 }
 
@@ -494,3 +537,4 @@ mod full;
 mod model;
 mod nodes;
 mod peers;
+mod together;
