@@ -108,7 +108,7 @@ impl Scrub {
             began: self.mark.began.saturating_add(self.every).max(wall),
             finished: wall,
         };
-        self.due = self.begins(now).max(now);
+        self.due = self.begins(now);
         Some(pass)
     }
 
@@ -125,10 +125,14 @@ impl Scrub {
 
     /// When the pass began or begins; now, if that is over.
     fn begins(&self, now: Instant) -> Instant {
-        let wait = self.mark.began.saturating_sub(self.wall(now)).max(0);
-        // At most a period, which may be more than the clock can count.
-        now.checked_add(Duration::from_secs(wait.unsigned_abs()))
-            .unwrap_or(now + Duration::from_secs(365 * 24 * 3_600))
+        let (origin, wall) = self.origin;
+        let wait = self.mark.began.saturating_sub(wall).max(0);
+        // At most some periods, which may be more than the clock can count.
+        origin
+            .checked_add(Duration::from_secs(wait.unsigned_abs()))
+            .map_or(now + Duration::from_secs(365 * 24 * 3_600), |at| {
+                at.max(now)
+            })
     }
 
     /// Bytes per second that the rest of the pass takes to be over in time.
@@ -137,10 +141,12 @@ impl Scrub {
         let done = next.map_or(0, |piece| self.geometry.offset_of(piece));
         let total = self.geometry.total();
         let end = self.mark.began.saturating_add(self.every);
-        let left = end.saturating_sub(self.wall(now)).max(1).unsigned_abs();
+        let left = end.saturating_sub(self.wall(now)).max(0).unsigned_abs();
         let even = total / self.every.unsigned_abs();
-        ((total - done) / left)
-            .min(even.saturating_mul(CATCH_UP))
+        let hurry = even.saturating_mul(CATCH_UP);
+        let needed = (total - done).checked_div(left).unwrap_or(hurry);
+        needed
+            .clamp(even, hurry)
             .clamp(SCRUB_RATE_MIN, SCRUB_RATE_MAX)
     }
 }

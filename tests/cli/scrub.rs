@@ -35,7 +35,11 @@ fn a_scrub_is_told_of_and_remembered() {
     assert!(when.parse::<jiff::Timestamp>().is_ok(), "{when}");
     let listed = world.ok(&["state", "list", "--state", "state"]);
     assert!(listed.contains("(scrubbed "), "{listed}");
-    world
-        .run(&["seed", "p", "--scrub", "soon"])
-        .refused(28, "--scrub");
+    let refused = world.run(&["seed", "p", "--scrub", "soon"]);
+    assert_eq!(refused.code, 28);
+    assert!(
+        refused.stderr.contains("7d, 12h, 30m"),
+        "{}",
+        refused.stderr
+    );
 }

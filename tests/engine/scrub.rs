@@ -1,10 +1,15 @@
 //! Bit rot in what is shared: it is found, told, not shared any more, and mended from the swarm.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use seedbank::disk::{Kernel, Medium};
 use seedbank::engine::{Event, Goal, State, Status, Torrent};
 use seedbank::store::Store;
 use tokio::sync::broadcast;
@@ -64,7 +69,7 @@ async fn what_rots_is_told_not_shared_any_more_and_mended_from_the_swarm() {
     world.fetch("state", "dest").await;
 
     // A first pass finds all well, and remembers what each piece was.
-    let engine = world.scrubber("state").await;
+    let engine = world.scrubber("state", Arc::new(Kernel)).await;
     let mut events = engine.subscribe();
     let torrent = world.torrent("dest", Goal::Download, vec![]);
     engine.add(torrent).await.unwrap();
@@ -79,7 +84,7 @@ async fn what_rots_is_told_not_shared_any_more_and_mended_from_the_swarm() {
     // Nothing about the file says that it changed, so it is trusted, until it is re-read.
     let offset = 2 * u64::from(PIECE) + 5;
     rot(&world.path("dest/pair/a"), offset);
-    let engine = world.scrubber("state").await;
+    let engine = world.scrubber("state", Arc::new(Kernel)).await;
     let mut events = engine.subscribe();
     let torrent = world.torrent("dest", Goal::Download, vec![]);
     let torrent = engine.add(torrent).await.unwrap();
@@ -138,7 +143,7 @@ async fn what_rots_is_told_not_shared_any_more_and_mended_from_the_swarm() {
 async fn a_payload_that_was_there_to_be_shared_is_mended_too() {
     let world = World::new();
     world.fetch("other", "other-dest").await;
-    let engine = world.scrubber("seeder").await;
+    let engine = world.scrubber("seeder", Arc::new(Kernel)).await;
     let mut events = engine.subscribe();
     rot(&world.path("source/pair/b"), 7);
     // It was found whole in an earlier run, so nobody hashes it now.
@@ -163,4 +168,120 @@ async fn a_payload_that_was_there_to_be_shared_is_mended_too() {
     assert!(content == crate::world::bytes(content.len(), 2));
     engine.shutdown().await;
     other.shutdown().await;
+}
+
+/// A disk of which one sector cannot be read until it is written again: inode and offset of a byte in it.
+#[derive(Debug, Default)]
+struct BadSector(Mutex<Option<(u64, u64)>>);
+
+impl BadSector {
+    fn is_hit(&self, file: &File, offset: u64, len: usize) -> bool {
+        let bad = *self.0.lock().unwrap();
+        bad.is_some_and(|(inode, at)| {
+            (offset..offset + len as u64).contains(&at) && file.metadata().unwrap().ino() == inode
+        })
+    }
+}
+
+impl Medium for BadSector {
+    fn may_map(&self) -> bool {
+        false
+    }
+
+    fn read(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_hit(file, offset, buffer.len()) {
+            let failure = rustix::io::Errno::IO.raw_os_error();
+            return Err(io::Error::from_raw_os_error(failure));
+        }
+        Kernel.read(file, offset, buffer)
+    }
+
+    fn write(&self, file: &File, offset: u64, data: &[u8]) -> io::Result<usize> {
+        if self.is_hit(file, offset, data.len()) {
+            *self.0.lock().unwrap() = None;
+        }
+        Kernel.write(file, offset, data)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        Kernel.sync_data(file)
+    }
+
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        Kernel.sync_all(file)
+    }
+
+    fn drop_cache(&self, file: &File) {
+        Kernel.drop_cache(file);
+    }
+
+    fn allocate(&self, file: &File, length: u64) -> io::Result<()> {
+        Kernel.allocate(file, length)
+    }
+
+    fn set_len(&self, file: &File, length: u64) -> io::Result<()> {
+        Kernel.set_len(file, length)
+    }
+
+    fn create_file(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
+        Kernel.create_file(folder, name)
+    }
+
+    fn create_folder(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        Kernel.create_folder(folder, name)
+    }
+
+    fn create_link(&self, folder: BorrowedFd<'_>, name: &OsStr, target: &Path) -> io::Result<()> {
+        Kernel.create_link(folder, name, target)
+    }
+
+    fn remove_file(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        Kernel.remove_file(folder, name)
+    }
+
+    fn remove_folder(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        Kernel.remove_folder(folder, name)
+    }
+
+    fn sync_folder(&self, folder: BorrowedFd<'_>) -> io::Result<()> {
+        Kernel.sync_folder(folder)
+    }
+}
+
+#[tokio::test]
+async fn a_sector_that_cannot_be_read_is_written_again() {
+    let world = World::new();
+    world.fetch("state", "dest").await;
+    let disk = Arc::new(BadSector::default());
+    let medium: Arc<dyn Medium> = disk.clone();
+    let engine = world.scrubber("state", medium).await;
+    let mut events = engine.subscribe();
+    let torrent = world.torrent("dest", Goal::Download, vec![]);
+    let torrent = engine.add(torrent).await.unwrap();
+    assert_eq!(scrubbed(&mut events).await, 0);
+
+    let found = std::fs::metadata(world.path("dest/pair/b")).unwrap();
+    *disk.0.lock().unwrap() = Some((found.ino(), 4 * u64::from(PIECE) + 9));
+    let warning = hear(&mut events, |event| match event {
+        Event::Warning {
+            kind: "bit_rot",
+            message,
+            ..
+        } => Some(message.clone()),
+        Event::Error { message, .. } => panic!("{message}"),
+        _ => None,
+    });
+    let warning = warning.await;
+    assert!(
+        warning.contains("piece 14 ") && warning.contains("cannot be read any more"),
+        "{warning}"
+    );
+    let (seeder, _) = world.seeder().await;
+    let peers = seeder.tcp_addr().into_iter().collect();
+    torrent.add_peers(peers).await;
+    assert_eq!(scrubbed(&mut events).await, 1);
+    assert_eq!(*disk.0.lock().unwrap(), None, "it was written again");
+    world.assert_whole("dest");
+    engine.shutdown().await;
+    seeder.shutdown().await;
 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use seedbank::engine::{AddTorrent, Config, DhtConfig, Engine, Goal, IoMode, Torrent};
+use seedbank::disk::Medium;
+use seedbank::engine::{AddTorrent, Config, DhtConfig, Engine, Footing, Goal, IoMode, Torrent};
 use seedbank::format::metainfo::create::Draft;
 use seedbank::format::metainfo::{Metainfo, PlainFile};
 use tempfile::TempDir;
@@ -64,13 +66,20 @@ impl World {
 
     /// An engine without DHT.
     pub(crate) async fn engine(&self, state: &str) -> Engine {
-        self.start(state, None, None).await
+        self.start(state, None).await
     }
 
-    /// The same, re-reading everything every second.
-    pub(crate) async fn scrubber(&self, state: &str) -> Engine {
-        let every = Duration::from_secs(1);
-        self.start(state, None, Some(every)).await
+    /// The same, re-reading everything every second, on a disk of its own kind.
+    pub(crate) async fn scrubber(&self, state: &str, disk: Arc<dyn Medium>) -> Engine {
+        let config = Config {
+            scrub: Some(Duration::from_secs(1)),
+            ..self.config(state, None)
+        };
+        let footing = Footing {
+            medium: disk,
+            ..Footing::default()
+        };
+        Engine::start_on(config, footing).await.unwrap()
     }
 
     /// An engine with a DHT node that starts from `bootstrap`.
@@ -82,20 +91,24 @@ impl World {
                 .map(|addr| (addr.ip().to_string(), addr.port()))
                 .collect(),
         };
-        self.start(state, Some(dht), None).await
+        self.start(state, Some(dht)).await
     }
 
-    async fn start(&self, state: &str, dht: Option<DhtConfig>, scrub: Option<Duration>) -> Engine {
-        let config = Config {
+    async fn start(&self, state: &str, dht: Option<DhtConfig>) -> Engine {
+        let config = self.config(state, dht);
+        Engine::start(config).await.unwrap()
+    }
+
+    fn config(&self, state: &str, dht: Option<DhtConfig>) -> Config {
+        Config {
             state: self.path(state),
             tcp_listen: Some(([127, 0, 0, 1], 0).into()),
             dht,
             io: IoMode::Auto,
             max_down: None,
             max_up: None,
-            scrub,
-        };
-        Engine::start(config).await.unwrap()
+            scrub: None,
+        }
     }
 
     pub(crate) fn torrent(&self, dest: &str, goal: Goal, peers: Vec<SocketAddr>) -> AddTorrent {
