@@ -263,7 +263,8 @@ pub(super) fn is_blank(file: &File, len: u64) -> bool {
             Err(Errno::NXIO) => return true,
             Err(_) => offset,
         };
-        let within = chunk.len().min(len.saturating_sub(offset) as usize);
+        let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let within = chunk.len().min(left);
         match file.read_at(&mut chunk[..within], offset) {
             Ok(0) => return true,
             Ok(read) if chunk[..read].iter().all(|&byte| byte == 0) => offset += read as u64,
