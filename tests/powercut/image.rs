@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::payload::MIB;
 use crate::common::process::Process;
-use crate::common::skip;
+use crate::common::{skip, wait};
 
 /// What an image is formatted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,7 +144,12 @@ impl Image {
     }
 
     fn unmount(&mut self) {
-        run(Command::new("umount").arg(&self.at));
+        // The kernel may still be letting go of the files of the process that was killed.
+        let unmounted = || {
+            let status = Command::new("umount").arg(&self.at).status().unwrap();
+            status.success().then_some(())
+        };
+        wait::until("nobody uses the image any more", wait::SOON, unmounted);
         self.mounted = false;
     }
 }

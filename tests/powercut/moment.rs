@@ -67,6 +67,8 @@ impl Moment {
             }
             Self::AfterComplete => drop(client.look_for("complete", COMPLETE, |_| true)),
             Self::Stopping | Self::Stopped => {
+                // Before it takes connections it may not have said yet what Ctrl-C means to it.
+                client.look_for("listening", wait::SOON, |_| true);
                 pass(client, random.below(1_200));
                 if client.process.runs() {
                     client.process.interrupt();
