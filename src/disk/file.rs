@@ -237,19 +237,6 @@ impl Drop for OpenFile {
     }
 }
 
-/// Whether `len` bytes from `offset` on were never written to `file`. False if that cannot be told.
-pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
-    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
-        Ok(data) => data >= offset + len,
-        // No data up to the end of the file: a hole, if the file reaches that far.
-        Err(Errno::NXIO) => {
-            let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
-            file.metadata().is_ok_and(reaches)
-        }
-        Err(_) => false,
-    }
-}
-
 /// Whether the first `len` bytes of `file` hold nothing but zeros. False if that cannot be told.
 ///
 /// Holes are skipped, but not relied on: a page that was read, or allocated twice, may count as data.
@@ -270,6 +257,19 @@ pub(super) fn is_blank(file: &File, len: u64) -> bool {
         }
     }
     true
+}
+
+/// Whether `len` bytes from `offset` on were never written to `file`. False if that cannot be told.
+pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data >= offset + len,
+        // No data up to the end of the file: a hole, if the file reaches that far.
+        Err(Errno::NXIO) => {
+            let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
+            file.metadata().is_ok_and(reaches)
+        }
+        Err(_) => false,
+    }
 }
 
 #[cfg(test)]

@@ -198,9 +198,11 @@ mod tests {
 
     fn opener(poisoned: &Arc<AtomicBool>) -> impl Fn() -> Result<OpenFile, DiskError> + use<> {
         let poisoned = Arc::clone(poisoned);
+        // A file without a name is one that was deleted, and is not written to.
+        let named = tempfile::NamedTempFile::new().unwrap();
+        named.as_file().set_len(10).unwrap();
         move || {
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(10).unwrap();
+            let file = named.reopen().unwrap();
             Ok(OpenFile::new(
                 "f".into(),
                 file,

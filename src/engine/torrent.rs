@@ -216,10 +216,10 @@ impl TorrentTask {
                     let _ = done.send(());
                     None
                 }
-                Ending::Changed(error) => self.fail(error.into()),
+                Ending::Changed(error) => self.fail(&error.into()),
                 Ending::Failed(error) => match self.refuse(&error) {
                     true => return,
-                    false => self.fail(error),
+                    false => self.fail(&error),
                 },
                 Ending::Stopped(done) => {
                     self.set_state(State::Removed);
@@ -253,8 +253,8 @@ impl TorrentTask {
     }
 
     /// Reports `error`, unless the last attempt met the same; when to try again.
-    fn fail(&mut self, error: EngineError) -> Option<Instant> {
-        let verdict = self.retry.on_failed(Instant::now(), &error);
+    fn fail(&mut self, error: &EngineError) -> Option<Instant> {
+        let verdict = self.retry.on_failed(Instant::now(), error);
         self.set_state(State::Failed(error.clone()));
         if verdict.is_news {
             self.resources.tell(Event::Error {

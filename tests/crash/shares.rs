@@ -63,6 +63,7 @@ pub(crate) fn config(state: PathBuf, listens: bool) -> Config {
         io: IoMode::Auto,
         max_down: None,
         max_up: None,
+        scrub: None,
     }
 }
 

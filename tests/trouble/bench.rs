@@ -223,7 +223,10 @@ pub(crate) fn open(path: &Path) -> File {
 pub(crate) fn together(tests: &[&(dyn Fn() + Sync)]) {
     std::thread::scope(|scope| {
         let running: Vec<_> = tests.iter().map(|test| scope.spawn(test)).collect();
-        let ended: Vec<_> = running.into_iter().map(|test| test.join()).collect();
+        let ended: Vec<_> = running
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         if let Some(panic) = ended.into_iter().find_map(Result::err) {
             std::panic::resume_unwind(panic);
         }

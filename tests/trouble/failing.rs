@@ -68,6 +68,7 @@ fn a_disk_that_fails_for_a_while_stops_that_torrent_for_as_long() {
         &|| refused("pwrite", "fdatasync", "EIO", "cannot sync"),
         &|| refused("mmap", "msync", "EIO", "cannot sync"),
         &a_seeder_whose_disk_fails,
+        &a_filesystem_that_goes_read_only,
     ]);
 }
 
@@ -87,8 +88,8 @@ fn a_seeder_whose_disk_fails() {
     assert_eq!(story.last().unwrap()["rechecked"], 0, "{story:?}");
 }
 
-#[test]
-fn a_filesystem_that_goes_read_only_stops_that_torrent_until_it_is_mounted_anew() {
+/// Until it is mounted anew.
+fn a_filesystem_that_goes_read_only() {
     let disk = Disk {
         mkfs: "mkfs.ext4 -q -F -m 0",
         size: 24 * MIB,

@@ -13,9 +13,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod altered;
 mod bench;
 mod failing;
 mod full;
 mod gone;
 mod random;
-mod touched;

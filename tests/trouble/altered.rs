@@ -59,16 +59,13 @@ fn replaced(io: &str) {
 }
 
 #[test]
-fn a_file_that_is_cut_short_is_hashed_and_what_was_lost_is_fetched_again() {
-    together(&[&|| cut_short("pwrite"), &|| cut_short("mmap")]);
-}
-
-#[test]
-fn a_file_that_is_deleted_is_missing_until_it_is_back() {
-    together(&[&|| deleted("pwrite"), &|| deleted("mmap")]);
-}
-
-#[test]
-fn a_strangers_file_in_the_place_of_ours_is_left_alone() {
-    together(&[&|| replaced("pwrite"), &|| replaced("mmap")]);
+fn a_file_that_is_cut_short_is_mended_a_deleted_one_is_missing_and_a_strangers_is_left_alone() {
+    together(&[
+        &|| cut_short("pwrite"),
+        &|| cut_short("mmap"),
+        &|| deleted("pwrite"),
+        &|| deleted("mmap"),
+        &|| replaced("pwrite"),
+        &|| replaced("mmap"),
+    ]);
 }
