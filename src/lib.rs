@@ -33,6 +33,7 @@
 //!     io: IoMode::Auto,
 //!     max_down: None,
 //!     max_up: None,
+//!     scrub: None,
 //! };
 //! let torrent = |dest, goal, peers| AddTorrent {
 //!     metainfo: metainfo.clone(),

@@ -31,6 +31,8 @@ struct Listed {
     /// Pieces that survive a power cut.
     durable: u32,
     paused: bool,
+    /// When all of it was last re-read, if ever.
+    scrubbed: Option<String>,
     /// Nothing was downloaded yet: only its metadata is kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unbegun: bool,
@@ -40,8 +42,6 @@ struct Listed {
     /// The folder that its payload has left, where something of it may still lie.
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_from: Option<String>,
-    /// When all of it was last re-read, if ever.
-    scrubbed: Option<String>,
 }
 
 /// Does what was asked with the folder that the flags name.
@@ -173,13 +173,13 @@ async fn look_up(
     })
 }
 
-fn shown(folder: &Path) -> String {
-    folder.display().to_string()
-}
-
 fn scrubbed(mark: &ScrubMark) -> Option<String> {
     let when = jiff::Timestamp::from_second(mark.finished).ok()?;
     (mark.finished != 0).then(|| when.to_string())
+}
+
+fn shown(folder: &Path) -> String {
+    folder.display().to_string()
 }
 
 fn human(torrent: &Listed, out: &Output) {

@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(checkpoint.next_deadline(), None);
         let came = start + ms(9_000);
         checkpoint.on_verified(came, piece(7), MIB);
-        assert!(!checkpoint.due(came + ms(499)));
-        assert!(checkpoint.due(came + ms(500)));
+        assert!(!checkpoint.due(came + ms(249)));
+        assert!(checkpoint.due(came + ms(250)));
         assert_eq!(checkpoint.begin(), [piece(7)]);
         assert_eq!(checkpoint.next_deadline(), None);
     }

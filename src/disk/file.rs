@@ -237,6 +237,19 @@ impl Drop for OpenFile {
     }
 }
 
+/// Whether `len` bytes from `offset` on were never written to `file`. False if that cannot be told.
+pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data >= offset + len,
+        // No data up to the end of the file: a hole, if the file reaches that far.
+        Err(Errno::NXIO) => {
+            let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
+            file.metadata().is_ok_and(reaches)
+        }
+        Err(_) => false,
+    }
+}
+
 /// Whether the first `len` bytes of `file` hold nothing but zeros. False if that cannot be told.
 ///
 /// Holes are skipped, but not relied on: a page that was read, or allocated twice, may count as data.
@@ -250,26 +263,15 @@ pub(super) fn is_blank(file: &File, len: u64) -> bool {
             Err(Errno::NXIO) => return true,
             Err(_) => offset,
         };
-        match file.read_at(&mut chunk, offset) {
+        let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let within = chunk.len().min(left);
+        match file.read_at(&mut chunk[..within], offset) {
             Ok(0) => return true,
             Ok(read) if chunk[..read].iter().all(|&byte| byte == 0) => offset += read as u64,
             _ => return false,
         }
     }
     true
-}
-
-/// Whether `len` bytes from `offset` on were never written to `file`. False if that cannot be told.
-pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> bool {
-    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
-        Ok(data) => data >= offset + len,
-        // No data up to the end of the file: a hole, if the file reaches that far.
-        Err(Errno::NXIO) => {
-            let reaches = |found: std::fs::Metadata| found.len() >= offset + len;
-            file.metadata().is_ok_and(reaches)
-        }
-        Err(_) => false,
-    }
 }
 
 #[cfg(test)]

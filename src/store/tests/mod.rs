@@ -486,7 +486,7 @@ fn what_only_this_version_can_say_is_kept_from_older_ones_and_nothing_else_is() 
             let said: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(said["version"], version, "{text}");
             let fields = said.as_object().unwrap().len();
-            assert_eq!(fields, if version == 1 { 4 } else { 5 }, "{text}");
+            assert_eq!(fields, if version == 1 { 5 } else { 6 }, "{text}");
         }
     });
 }
