@@ -166,7 +166,9 @@ mod tests {
             let pages = LEN / 2 / page_len() as u64;
             assert_eq!(cached_pages(&file, 0, LEN / 2), Some(pages), "{way:?}");
             let left = cached_pages(&file, LEN / 2, LEN / 2).unwrap();
-            assert_eq!(left, 0, "{way:?}");
+            // The kernel's own means leave pages that another processor holds at that moment.
+            let few = if way == Way::DontCache { pages / 8 } else { 0 };
+            assert!(left <= few, "{way:?} left {left} pages");
         }
     }
 
