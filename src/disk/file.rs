@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -31,6 +31,8 @@ pub(super) struct OpenFile {
     written: AtomicU64,
     /// How many of them were written before the last sync.
     synced: AtomicU64,
+    /// Held while it is synced. The kernel tells a failed write-back once only, to whoever syncs first.
+    syncing: Mutex<()>,
     /// Shared by all that open this file for one payload, and set for good by a sync that fails.
     poisoned: Arc<AtomicBool>,
 }
@@ -59,6 +61,7 @@ impl OpenFile {
             dirty: AtomicBool::new(false),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            syncing: Mutex::new(()),
             poisoned,
         }
     }
@@ -157,6 +160,7 @@ impl OpenFile {
     }
 
     fn sync_by(&self, barrier: impl FnOnce() -> io::Result<()>) -> Result<(), DiskError> {
+        let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_poison()?;
         self.dirty.store(false, Ordering::Release);
         let written = self.written.load(Ordering::Relaxed);
