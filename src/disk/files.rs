@@ -387,6 +387,10 @@ impl Files {
     pub(super) fn close(&self) -> Result<(), DiskError> {
         self.writable.store(false, Ordering::Release);
         let synced = self.sync_dirty();
+        // Also those that a read still uses, which would outlive this.
+        self.open_files()
+            .iter()
+            .for_each(|file| file.forget_if_poisoned());
         self.handles.forget(self.id);
         for file in self.locked.values() {
             file.forget_if_poisoned();

@@ -288,6 +288,25 @@ impl Payload {
         self.disk.run_slow(job).await
     }
 
+    /// Whether `hash` is that of a piece of nothing but zeros.
+    pub fn is_of_zeros(&self, piece: PieceIndex, hash: &[u8; 20]) -> bool {
+        self.files.hash_of_zeros(piece) == *hash
+    }
+
+    /// After a sync that failed: what the kernel keeps of the file in memory is not believed any more (R6).
+    pub async fn forget_if_poisoned(&self) {
+        let files = Arc::clone(&self.files);
+        let forget = move || {
+            files
+                .open_files()
+                .iter()
+                .for_each(|file| file.forget_if_poisoned());
+            Ok(())
+        };
+        // Only a worker that is gone fails here, and with it all that it would be needed for.
+        let _ = self.disk.run_slow(forget).await;
+    }
+
     /// The payload is complete: no more writes, and others may read it. Call it after the last sync.
     ///
     /// # Errors

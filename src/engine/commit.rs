@@ -142,6 +142,8 @@ impl Active<'_> {
             EngineError::Store(_)
             | EngineError::Disk(DiskError::Vanished { .. } | DiskError::NotFound { .. }) => Ok(()),
             _ => {
+                // Before the notes are gone: a kill in between must find no page that nobody wrote.
+                self.payload.forget_if_poisoned().await;
                 let lost = lost.iter().map(|piece| piece.get()).collect();
                 store.clear(info_hash, lost).await
             }
@@ -224,7 +226,10 @@ impl Active<'_> {
 
     async fn settle(&mut self) -> Result<(), EngineError> {
         self.save_peers();
-        self.finish_jobs().await?;
+        if let Err(error) = self.finish_jobs().await {
+            self.salvage().await;
+            return Err(error);
+        }
         match self.commit_rest().await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.give_up(error).await),
@@ -241,6 +246,10 @@ impl Active<'_> {
                 Some(done) => drop(self.job_done(done).await),
                 None => break,
             }
+        }
+        // What was verified meanwhile shares the fate of what could not be synced.
+        if let Some(error) = self.gave_up.clone() {
+            self.give_up(error).await;
         }
         if self.gave_up.is_none()
             && let Err(error) = self.commit_rest().await
