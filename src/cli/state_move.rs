@@ -88,9 +88,7 @@ async fn find(
     let (Some(choices), Some(bytes)) = (choices, bytes) else {
         return Err(state_cmd::unknown(folder, info_hash));
     };
-    let metainfo = Metainfo::parse(&bytes).ok();
-    let metainfo = metainfo.filter(|metainfo| metainfo.info.info_hash() == info_hash);
-    let metainfo = metainfo.ok_or_else(|| {
+    let metainfo = known::parse(info_hash, &bytes).ok_or_else(|| {
         let message = format!(
             "{info_hash}: its metainfo in {} is damaged",
             folder.display()

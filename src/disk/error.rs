@@ -103,7 +103,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// A sync of this file failed before, so that nothing written to it since the last good one can be trusted.
-    #[error("an earlier sync of {} failed: check the disk, then resume to check the file again", .path.display())]
+    #[error("an earlier sync of {} failed: check the disk; the file is hashed again at the next start", .path.display())]
     Poisoned {
         /// Which file.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum DiskError {
     #[error("stopped before all files were moved: the same command goes on with it")]
     Interrupted,
     /// The worker that should have answered panicked or was shut down.
-    #[error("the disk worker stopped: this is a fault in seedbank; resume the torrent")]
+    #[error("the disk worker stopped: this is a fault in seedbank; run the same command again")]
     Stopped,
 }
 

@@ -204,11 +204,14 @@ impl Active<'_> {
         self.resources.tell(Event::Warning {
             info_hash: Some(Hex(info_hash)),
             kind: "bit_rot",
-            message: format!("piece {piece} ({place}) {what}; it is fetched again"),
+            message: format!("piece {piece} ({place}) {what}"),
         });
-        self.on_read_again(now, false);
         match cleared {
-            Ok(()) => Ending::Again,
+            Ok(()) => {
+                self.on_read_again(now, false);
+                Ending::Again
+            }
+            // Nobody would remember that it is bad, so the pass comes by here again.
             Err(error) => Ending::Failed(error.into()),
         }
     }
