@@ -56,14 +56,14 @@ pub fn layout(info: &Info, dest: &Path) -> Result<Layout, DiskError> {
 }
 
 /// Does all of it; `opened` hears when the files are open and only hashing is left. When `cancelled` is set meanwhile, it
-/// ends with [`EngineError::Stopped`], with nothing held any more. `proved` is whether it was prepared before in this run: a payload
-/// to share that was whole then and is damaged now is mended like a download.
+/// ends with [`EngineError::Stopped`], with nothing held any more. `mends` is whether a piece of a
+/// payload to share rotted, so that what is missing of it is fetched as of a download.
 pub(super) async fn prepare(
     resources: &Resources,
     torrent: &AddTorrent,
     status: &watch::Sender<Status>,
     cancelled: &Arc<AtomicBool>,
-    proved: bool,
+    mends: bool,
     opened: impl FnOnce(),
 ) -> Result<Prepared, EngineError> {
     let started = Instant::now();
@@ -74,7 +74,7 @@ pub(super) async fn prepare(
         layout: Arc::new(layout(&torrent.metainfo.info, &torrent.dest)?),
         status,
         cancelled,
-        only_whole: torrent.goal == Goal::Seed && !proved,
+        only_whole: torrent.goal == Goal::Seed && !mends,
     };
     preparation.run(started, opened).await
 }
@@ -94,12 +94,24 @@ struct Preparation<'a> {
 struct Known {
     /// What it remembers of this place.
     record: Option<Record>,
-    /// Whether the catalog says that the files were made here.
+    /// Whether the catalog says that the files are here.
     catalogued: bool,
+    /// Whether they were made or taken over for a download. Else they are the user's, and were only shared.
+    made: bool,
     /// Whether it remembers another place, which is to be forgotten.
     moved: bool,
     /// What is left to do of a move to this place.
     moving: Option<Moving>,
+}
+
+impl Known {
+    /// Whether what lies there under a file's name was made for a download and is the one that the store knows: a file that took its
+    /// place is somebody else's.
+    fn is_ours(&self, found: &[Option<FileIdentity>], file: usize) -> bool {
+        let record = self.record.as_ref().filter(|_| self.made);
+        let known = record.and_then(|record| record.identities.get(file).copied().flatten());
+        known.is_some_and(|known| found[file].is_none_or(|now| now.inode == known.inode))
+    }
 }
 
 impl Preparation<'_> {
@@ -119,7 +131,7 @@ impl Preparation<'_> {
 
         // Nothing is made or claimed before what is there has been judged. Reading needs no more than a shared lock, so files
         // that others seed can be adopted while they do.
-        let write = self.write(&found, record);
+        let write = self.write(&found, &known);
         let to_judge = plan.trusted.is_full() || !plan.recheck.is_empty();
         let mut payload = if to_judge || self.only_whole {
             let payload = self.open(Access::Read).await?;
@@ -138,7 +150,7 @@ impl Preparation<'_> {
             return Err(self.incomplete(&verified));
         }
         if to_judge && !verified.is_full() {
-            let judged = self.refuse_strangers(&plan, &found, record, &verified, &payload);
+            let judged = self.refuse_strangers(&plan, &found, &known, &verified, &payload);
             let judged = judged.await;
             payload.close().await?;
             judged?;
@@ -168,6 +180,7 @@ impl Preparation<'_> {
             moved: here.is_none() && record.is_some(),
             record: record.filter(|_| here.is_some()),
             catalogued: here.is_some(),
+            made: here.as_ref().is_some_and(|choices| !choices.seed_only),
             moving: here.and_then(|choices| choices.moving),
         })
     }
@@ -187,11 +200,11 @@ impl Preparation<'_> {
     }
 
     /// Files that are ours may be brought to their length; others of another length are not ours to touch.
-    fn write(&self, found: &[Option<FileIdentity>], record: Option<&Record>) -> Access {
+    fn write(&self, found: &[Option<FileIdentity>], known: &Known) -> Access {
         Access::Write {
             overwrite: self.torrent.overwrite,
             ours: (0..found.len())
-                .map(|file| is_ours(found, record, file))
+                .map(|file| known.is_ours(found, file))
                 .collect(),
         }
     }
@@ -271,7 +284,7 @@ impl Preparation<'_> {
         &self,
         plan: &Plan,
         found: &[Option<FileIdentity>],
-        record: Option<&Record>,
+        known: &Known,
         verified: &Bitfield,
         payload: &Payload,
     ) -> Result<(), EngineError> {
@@ -279,13 +292,17 @@ impl Preparation<'_> {
             return Ok(());
         }
         let geometry = self.info.geometry();
-        let is_strange = |file: &&usize| !is_ours(found, record, **file);
+        let is_strange = |file: &&usize| !known.is_ours(found, **file);
+        // Zeros are right by chance in anybody's file.
+        let proves = |piece: PieceIndex| {
+            verified.contains(piece) && !payload.is_of_zeros(piece, self.info.piece_hash(piece))
+        };
         for &file in plan.unknown.iter().filter(is_strange) {
             let mut pieces = self
                 .layout
                 .pieces_of(file)
                 .filter_map(|piece| geometry.piece(piece));
-            if !pieces.any(|piece| verified.contains(piece)) && !payload.is_blank(file).await? {
+            if !pieces.any(proves) && !payload.is_blank(file).await? {
                 let path = self.layout.files()[file].path.clone();
                 return Err(EngineError::NotThisTorrent { path });
             }
@@ -312,7 +329,7 @@ impl Preparation<'_> {
             store.clear_all(info_hash).await?;
         }
         // What the catalog says already is not written again; what is damaged in it is.
-        self.catalogue(known.moving.clone()).await?;
+        self.catalogue(known).await?;
         if finished
             && record.is_some_and(|record| record.finished && record.clean)
             && plan.recheck.is_empty()
@@ -360,10 +377,10 @@ impl Preparation<'_> {
         Ok(store.commit(info_hash, commit).await?)
     }
 
-    async fn catalogue(&self, moving: Option<Moving>) -> Result<(), EngineError> {
+    async fn catalogue(&self, known: &Known) -> Result<(), EngineError> {
         let choices = Choices {
-            seed_only: self.torrent.goal == Goal::Seed,
-            moving,
+            seed_only: self.torrent.goal == Goal::Seed && !known.made,
+            moving: known.moving.clone(),
             ..Choices::new(self.torrent.dest.clone())
         };
         let metainfo = self.torrent.metainfo.to_torrent();
@@ -404,12 +421,6 @@ impl Preparation<'_> {
             total,
         }
     }
-}
-
-/// Whether what lies there under a file's name is the one that the store knows: a file that took its place is somebody else's.
-fn is_ours(found: &[Option<FileIdentity>], record: Option<&Record>, file: usize) -> bool {
-    let known = record.and_then(|record| record.identities.get(file).copied().flatten());
-    known.is_some_and(|known| found[file].is_none_or(|now| now.inode == known.inode))
 }
 
 /// The first file with bytes in it that is not any more what it was.

@@ -78,7 +78,7 @@ impl Torrent {
             status,
             opened: None,
             waiting: Vec::new(),
-            proved: false,
+            mends: false,
             retry: Retry::default(),
         };
         (handle, task)
@@ -174,8 +174,9 @@ pub(super) struct TorrentTask {
     opened: Option<oneshot::Sender<Result<(), EngineError>>>,
     /// Peers that dialled us while we were preparing.
     waiting: Vec<Incoming>,
-    /// It was prepared once: a payload to share was whole then.
-    proved: bool,
+    /// A piece of a payload to share rotted: what is missing of it is fetched, though the files are the user's. Whoever edits such a file
+    /// keeps the edit.
+    mends: bool,
     retry: Retry,
 }
 
@@ -270,7 +271,7 @@ impl TorrentTask {
         self.resources.tell(Event::Warning {
             info_hash: Some(Hex(self.torrent.metainfo.info.info_hash())),
             kind: "changed",
-            message: format!("{error}; it is checked now"),
+            message: format!("{error}; what is there is hashed now"),
         });
     }
 
@@ -280,14 +281,19 @@ impl TorrentTask {
             Ok(prepared) => prepared,
             Err(ending) => return ending,
         };
-        self.proved = true;
         self.retry.on_running(Instant::now());
         let resources = Arc::clone(&self.resources);
         let mut active = Active::new(resources, &self.torrent, prepared, &self.status);
         self.waiting
             .drain(..)
             .for_each(|incoming| active.welcome(incoming));
-        active.run(&mut self.orders).await
+        let ending = active.run(&mut self.orders).await;
+        let is_whole = {
+            let status = self.status.borrow();
+            status.durable == status.total
+        };
+        self.mends = matches!(ending, Ending::Again) || self.mends && !is_whole;
+        ending
     }
 
     /// Prepares. Whoever wants it to end meanwhile waits until nothing is held any more.
@@ -301,7 +307,7 @@ impl TorrentTask {
             &torrent,
             &status,
             &cancelled,
-            self.proved,
+            self.mends,
             || {
                 // The receiver outlives this future.
                 let _ = tell.send(());
@@ -352,6 +358,8 @@ impl TorrentTask {
 
     /// Waits, paused or failed, until told to go on or to end, or until it is time to try `again`.
     async fn rest(&mut self, mut again: Option<Instant>) -> Woken {
+        // Nobody would answer them.
+        self.waiting.clear();
         loop {
             let order = tokio::select! {
                 order = self.orders.recv() => order,

@@ -123,33 +123,29 @@ impl Pair {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_changed_in_a_shared_file_is_not_uploaded_and_is_mended_by_others() {
-    let mut pair = Pair::new().await;
-    let path = pair.world.path("source/pair/a");
-    let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(b"spoilt", 3 * u64::from(PIECE)).unwrap();
-    let (asker, torrent) = pair.ask().await;
-    assert!(pair.warned().await.contains(path.to_str().unwrap()));
-    assert_eq!(pair.resumed().await, (6, 10, 1));
-    timeout(SOON, torrent.completed()).await.unwrap().unwrap();
-    pair.shares_again().await;
-    assert_eq!(torrent.status().wasted, 0, "no damaged piece arrived");
-    pair.world.assert_whole("asker-dest");
-    pair.end(asker).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shared_file_that_was_cut_short_is_brought_to_its_length_and_mended() {
-    let mut pair = Pair::new().await;
-    let path = pair.world.path("source/pair/a");
-    let file = OpenOptions::new().write(true).open(path).unwrap();
-    file.set_len(4 * u64::from(PIECE) + 7).unwrap();
-    let (asker, torrent) = pair.ask().await;
-    pair.warned().await;
-    assert_eq!(pair.resumed().await, (6, 10, 6));
-    timeout(SOON, torrent.completed()).await.unwrap().unwrap();
-    pair.shares_again().await;
-    pair.end(asker).await;
+async fn what_the_user_does_to_a_shared_file_is_not_uploaded_and_not_undone() {
+    let edit = |file: &std::fs::File| file.write_all_at(b"edited", 3 * u64::from(PIECE));
+    let cut = |file: &std::fs::File| file.set_len(4 * u64::from(PIECE) + 7);
+    let changes: [&dyn Fn(&std::fs::File) -> std::io::Result<()>; 2] = [&edit, &cut];
+    for change in changes {
+        let mut pair = Pair::new().await;
+        let path = pair.world.path("source/pair/a");
+        change(&OpenOptions::new().write(true).open(&path).unwrap()).unwrap();
+        let now = fs::read(&path).unwrap();
+        let (asker, torrent) = pair.ask().await;
+        assert!(pair.warned().await.contains(path.to_str().unwrap()));
+        assert_eq!(pair.fails().await, ErrorKind::HashCheck);
+        assert!(fs::read(&path).unwrap() == now, "it is the user's");
+        // Undone by the user, it is shared again.
+        fs::write(&path, bytes(10 * PIECE as usize, 1)).unwrap();
+        pair.shared.resume().await;
+        pair.shares_again().await;
+        assert_eq!(pair.resumed().await, (6, 10, 0));
+        timeout(SOON, torrent.completed()).await.unwrap().unwrap();
+        assert_eq!(torrent.status().wasted, 0, "no damaged piece arrived");
+        pair.world.assert_whole("asker-dest");
+        pair.end(asker).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,7 +171,7 @@ async fn a_strangers_file_in_the_place_of_a_shared_one_is_left_alone() {
         fs::rename(&other, &path).unwrap();
         let (asker, _torrent) = pair.ask().await;
         pair.warned().await;
-        assert_eq!(pair.fails().await, ErrorKind::FileExists);
+        assert_eq!(pair.fails().await, ErrorKind::HashCheck);
         assert!(&fs::read(&path).unwrap() == strange, "not ours to touch");
         // The content is back, in the very file that is there now.
         fs::write(&path, bytes(6 * PIECE as usize, 2)).unwrap();

@@ -194,3 +194,39 @@ fn after_a_kill_only_what_was_in_flight_is_hashed_in_whichever_file_it_lies() {
     );
     assert!(downloaded <= (ALL - verified) * BYTES, "{downloaded}");
 }
+
+#[test]
+fn what_was_only_shared_is_the_users_and_no_download_takes_it_over() {
+    let rig = Rig::new();
+    rig.copy_all();
+    let state = rig.world.path("state");
+    let mut shared = seedbank::seed(&rig.torrent.path, &rig.dest, &state).spawn();
+    shared.ready(1);
+    shared.stop(wait::SOON);
+    // Rewritten in place: the same file to the system, and nothing of it is the torrent's any more.
+    fs::write(rig.file(2), "a new text").unwrap();
+    rig.refused(2);
+    rig.complete(rig.get().switch("--overwrite"));
+}
+
+#[test]
+fn zeros_in_a_strangers_file_do_not_make_it_the_torrents() {
+    let mut rig = Rig::new();
+    let folder = rig.world.dir("disk");
+    let image = |seed| {
+        let path = folder.join("disk.img");
+        payload::file(&path, 4 * BYTES, seed);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[usize::try_from(2 * BYTES).unwrap()..].fill(0);
+        (path, bytes)
+    };
+    let (path, bytes) = image(1);
+    fs::write(&path, bytes).unwrap();
+    rig.torrent = Torrent::of(&path, PIECE, &rig.world.dir("metainfo"));
+    let (_, strange) = image(2);
+    let there = rig.dest.join("disk.img");
+    fs::write(&there, &strange).unwrap();
+    let mut getter = rig.get().peer(rig.addr).spawn();
+    assert_eq!(getter.process.exit(wait::SOON).code(), Some(13));
+    assert!(fs::read(there).unwrap() == strange);
+}
