@@ -87,7 +87,7 @@
 //! - Whatever comes from the network or the disk is bounded before it allocates; the bounds stand in [`base::limits`].
 //! - A torrent is owned by one task, by value. There is no lock on the data path, and the task never waits for a disk or a peer.
 //!
-//! # Five journeys
+//! # Seven journeys
 //! 1. **A received block.** [`net::peer`] reads; [`proto::wire::Session`] bounds the message, checks that the block was granted and
 //!    copies it into the run it belongs to. A whole run goes to the torrent's task, which asks [`swarm::Swarm::on_run`]: as a rule
 //!    it is a whole piece, hashed while it is in cache and written only if it is good ([`disk::Payload::check_and_write`]), noted
@@ -106,6 +106,13 @@
 //!    catalog if broken). For each torrent the files are compared with what they were at the last commit: unchanged ones are
 //!    trusted without reading a byte, changed ones are hashed, missing ones are reported as missing and never made anew unasked.
 //!    The saved table is asked first of all, best contacts first, and in parallel.
+//! 6. **Trouble with the disk.** Every call that changes, syncs or reads a payload goes through a [`disk::Medium`], which a test may
+//!    replace by one that fails. An error ends the torrent's transfers and nobody else's: what can still be synced is committed, what a
+//!    failed sync covered is forgotten with its cached pages. If the trouble may pass ([`engine::EngineError::is_passing`]) the
+//!    torrent is prepared anew after 1, 2, 4 … 60 s. A file that is only shared is compared with what it was at every read.
+//! 7. **Rot and moves.** A scrub ([`disk::Payload::scrub`]) re-reads what is shared, slowly; a bad piece is taken back durably first and then
+//!    fetched like any missing one. A move ([`engine::move_payload`]) says in the catalog where to before it touches a file, and is
+//!    finished by whoever comes next.
 
 pub mod base;
 pub mod disk;

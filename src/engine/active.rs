@@ -1,8 +1,9 @@
 //! A torrent while it transfers: one task that owns the [`Swarm`] and every effect it has.
 //!
 //! The loop takes in what happened (connections in `joining.rs`, their reports in `reports.rs`, finished jobs, orders, the
-//! passing of time), lets the swarm decide, and carries out what it decided (`perform.rs`, `commit.rs`). It never waits for
-//! a disk or a peer: work runs as jobs, orders to connections are posted.
+//! passing of time), lets the swarm decide, and carries out what it decided (`perform.rs`, `commit.rs`); what is whole is
+//! re-read by and by (`scrubbing.rs`). It never waits for a disk or a peer while it transfers: work runs as jobs, orders to connections are
+//! posted. Only on its way to the end, after a failure or rot, does it wait for the store.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

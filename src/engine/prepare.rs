@@ -1,5 +1,5 @@
-//! From a torrent that was added to one that can run: look at its files, decide what to believe, open them, hash what has
-//! to be hashed, and put it into the catalog. In that order, so that a refusal leaves nothing behind.
+//! From a torrent that was added to one that can run: finish a move that was stopped, look at its files, decide what to believe, open
+//! them, hash what has to be hashed, and put it into the catalog. In that order, so that a refusal leaves nothing behind.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

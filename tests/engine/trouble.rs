@@ -124,9 +124,10 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_user_does_to_a_shared_file_is_not_uploaded_and_not_undone() {
-    let edit = |file: &std::fs::File| file.write_all_at(b"edited", 3 * u64::from(PIECE));
-    let cut = |file: &std::fs::File| file.set_len(4 * u64::from(PIECE) + 7);
-    let changes: [&dyn Fn(&std::fs::File) -> std::io::Result<()>; 2] = [&edit, &cut];
+    let changes: [fn(&fs::File) -> std::io::Result<()>; 2] = [
+        |file| file.write_all_at(b"edited", 3 * u64::from(PIECE)),
+        |file| file.set_len(4 * u64::from(PIECE) + 7),
+    ];
     for change in changes {
         let mut pair = Pair::new().await;
         let path = pair.world.path("source/pair/a");
