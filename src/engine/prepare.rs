@@ -186,13 +186,15 @@ impl Preparation<'_> {
         }
     }
 
-    /// Files that are ours may be brought to their length; others of another length are not ours to touch.
+    /// Files that are ours may be brought to their length; others of another length are not ours to touch. What was not `found` before
+    /// the judgement is not what was judged.
     fn write(&self, found: &[Option<FileIdentity>], record: Option<&Record>) -> Access {
         Access::Write {
             overwrite: self.torrent.overwrite,
             ours: (0..found.len())
                 .map(|file| is_ours(found, record, file))
                 .collect(),
+            found: found.to_vec(),
         }
     }
 

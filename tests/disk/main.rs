@@ -11,6 +11,7 @@ mod skip;
 
 mod errors;
 mod hashing;
+mod judged;
 mod locks;
 mod order;
 mod payload;
