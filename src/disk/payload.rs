@@ -206,12 +206,17 @@ impl Payload {
             pending.push(self.disk.submit_slow(job).await);
         }
         let mut synced = Vec::with_capacity(touched.len());
-        let mut failed = None;
+        let mut failed: Option<DiskError> = None;
         // All are awaited, even after an error: when this returns, nothing is under way any more.
         for answer in pending {
             match answer.answer().await {
                 Ok(share) => synced.extend::<Vec<_>>(share),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    failed = Some(match failed {
+                        Some(before) => before.or_graver(error),
+                        None => error,
+                    });
+                }
             }
         }
         failed.map_or(Ok(synced), Err)
