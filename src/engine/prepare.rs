@@ -130,6 +130,7 @@ impl Preparation<'_> {
             self.open(write.clone()).await?
         };
         opened();
+        self.drop_cache(&payload, &plan).await?;
 
         let mut verified = plan.trusted.clone();
         verified.extend(self.recheck(&payload, &plan).await?);
@@ -229,6 +230,17 @@ impl Preparation<'_> {
             .store
             .clear(self.info.info_hash(), gone)
             .await?)
+    }
+
+    /// R6: a last run that was killed may not have lived to take back what a sync had lost. Nothing that was not durable is believed for
+    /// what the page cache has of it, neither pieces that are hashed now nor blocks that are hashed with the rest of theirs.
+    async fn drop_cache(&self, payload: &Payload, plan: &Plan) -> Result<(), EngineError> {
+        if plan.clean {
+            return Ok(());
+        }
+        let partial = plan.partial.iter().map(|range| range.piece());
+        let doubted = plan.recheck.iter().copied().chain(partial).collect();
+        Ok(payload.drop_cache(doubted).await?)
     }
 
     /// Hashes what the plan says and returns what is good of it.
