@@ -25,6 +25,9 @@ pub enum Access {
         overwrite: bool,
         /// Files, by place in the layout, that an earlier run made: one that is too *short* is grown. Missing entries mean no.
         ours: Vec<bool>,
+        /// What was there, by place in the layout, when it was decided what to believe of it ([`Disk::look`](super::Disk::look)): whoever
+        /// hashed something must not write to something else, nor make anew what is gone. Missing entries mean that nothing was.
+        found: Vec<Option<FileIdentity>>,
     },
 }
 
@@ -160,27 +163,55 @@ fn fresh_marks(layout: &Layout) -> Vec<Arc<AtomicBool>> {
 
 /// The error for a file that is not ours: whoever is just making it is told apart from a stranger's.
 fn in_the_way(layout: &Layout, place: &Place, path: &Path) -> DiskError {
+    in_use(layout, place, path).unwrap_or_else(|| DiskError::NotOurs {
+        path: path.to_owned(),
+    })
+}
+
+/// The error for a file that somebody writes to, if somebody does.
+fn in_use(layout: &Layout, place: &Place, path: &Path) -> Option<DiskError> {
     let held = place
         .open_file(layout.relative(path), false)
         .and_then(|file| lock::hold(&file, path, Hold::Shared));
-    match held {
-        Err(in_use @ DiskError::InUse { .. }) => in_use,
-        _ => DiskError::NotOurs {
-            path: path.to_owned(),
-        },
+    held.err()
+        .filter(|error| matches!(error, DiskError::InUse { .. }))
+}
+
+/// Refuses files that are not what they were when they were judged.
+fn check_unchanged(
+    layout: &Layout,
+    place: &Place,
+    then: &[Option<FileIdentity>],
+    now: &[Option<Metadata>],
+) -> Result<(), DiskError> {
+    for (at, now) in now.iter().enumerate() {
+        if then.get(at).copied().flatten() != now.as_ref().map(identity) {
+            let path = &layout.files()[at].path;
+            let error = in_use(layout, place, path);
+            return Err(error.unwrap_or_else(|| DiskError::vanished(path)));
+        }
     }
+    Ok(())
 }
 
 /// Opens for writing, by R0: every file and folder exists in full and durably when this returns. If it fails, what it made is removed.
+/// `then` is what was there when it was judged.
 pub(super) fn open_to_write(
     layout: &Layout,
     overwrite: bool,
     ours: &[bool],
+    then: &[Option<FileIdentity>],
     mapped: impl Fn(&Place) -> bool,
     medium: &Arc<dyn Medium>,
 ) -> Result<Ready, DiskError> {
-    let place = Place::make(medium, layout.root())?;
+    let place = if then.iter().any(Option::is_some) {
+        // Not made anew: it may be on a disk that was mounted a moment ago.
+        Place::keep(medium, layout.root())?
+    } else {
+        Place::make(medium, layout.root())?
+    };
     let found = survey(layout, &place)?;
+    check_unchanged(layout, &place, then, &found)?;
     let files = || layout.files().iter().zip(&found);
     let states: Vec<_> = files()
         .map(|(file, found)| state(file, found.as_ref()))

@@ -163,6 +163,19 @@ impl DiskError {
         matches!(self, Self::Io { op: READ, .. })
     }
 
+    /// Whether a sync that ended so found all bytes on the disk, and only the file is not where, or what, it was.
+    pub fn spares_pages(&self) -> bool {
+        matches!(self, Self::Vanished { .. } | Self::NotFound { .. })
+    }
+
+    /// Of two errors of one sync the one that costs more; the first if they cost the same.
+    pub(super) fn or_graver(self, other: Self) -> Self {
+        if self.spares_pages() && !other.spares_pages() {
+            return other;
+        }
+        self
+    }
+
     pub(super) fn vanished(path: &Path) -> Self {
         Self::Vanished {
             path: path.to_owned(),

@@ -230,8 +230,13 @@ impl OpenFile {
     pub(super) fn forget_if_poisoned(&self) {
         if self.poisoned.load(Ordering::Acquire) {
             self.unmap();
-            self.medium.drop_cache(&self.file);
+            self.drop_cache();
         }
+    }
+
+    /// Lets go of cached pages that are not waiting to be written.
+    pub(super) fn drop_cache(&self) {
+        self.medium.drop_cache(&self.file);
     }
 }
 

@@ -291,6 +291,18 @@ impl Files {
         Ok(true)
     }
 
+    /// Lets go of cached pages of file number `at`, if it is there.
+    pub(super) fn drop_cache(&self, at: usize) -> Result<(), DiskError> {
+        match self.file(at) {
+            Ok(file) => {
+                file.drop_cache();
+                Ok(())
+            }
+            Err(error) if error.spares_pages() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn hash_of_zeros(&self, piece: PieceIndex) -> [u8; 20] {
         let geometry = self.layout.geometry();
         let of = |len: u32| {

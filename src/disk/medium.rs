@@ -1,8 +1,10 @@
-//! What lies under payload files: every call by which this layer changes, syncs or reads a medium, and no other.
+//! What lies under payload files: the calls by which files are made, written, synced and read back while a torrent is fetched and shared.
 //!
 //! The client runs on [`Kernel`]. The trait exists so that crash tests can put a disk under the very same code that forgets what was
 //! not synced, fails at a chosen call, or writes less than it was given. Opening, locking and looking at files never pass through
-//! it: they change nothing that a power cut could take back.
+//! it: they change nothing that a power cut could take back. Nor do moves of a payload, which copy, rename and remove files; the look
+//! for zeros in a file that nobody vouches for; and mappings, unless [`Medium::may_map`] forbids them. What these leave is for tests on
+//! a real filesystem to show.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -206,12 +206,17 @@ impl Payload {
             pending.push(self.disk.submit_slow(job).await);
         }
         let mut synced = Vec::with_capacity(touched.len());
-        let mut failed = None;
+        let mut failed: Option<DiskError> = None;
         // All are awaited, even after an error: when this returns, nothing is under way any more.
         for answer in pending {
             match answer.answer().await {
                 Ok(share) => synced.extend::<Vec<_>>(share),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    failed = Some(match failed {
+                        Some(before) => before.or_graver(error),
+                        None => error,
+                    });
+                }
             }
         }
         failed.map_or(Ok(synced), Err)
@@ -264,6 +269,17 @@ impl Payload {
             checked.push(answer);
         }
         Ok(checked)
+    }
+
+    /// Lets go of what the page cache has of the files of `pieces` and need not write, so that the next read asks the medium. For an
+    /// earlier run may have been killed after a sync failed: what that lost, the kernel calls clean, and would sync well (R6).
+    ///
+    /// # Errors
+    /// [`DiskError::CannotOpen`], [`DiskError::Outside`] or [`DiskError::Io`].
+    pub async fn drop_cache(&self, pieces: Vec<PieceIndex>) -> Result<(), DiskError> {
+        let (files, touched) = (Arc::clone(&self.files), self.touched(&pieces));
+        let job = move || touched.into_iter().try_for_each(|at| files.drop_cache(at));
+        self.disk.run_slow(job).await
     }
 
     /// The BLAKE3 digest of the payload files, one after the other; pads are no files.

@@ -56,21 +56,11 @@ impl Place {
     /// # Errors
     /// [`DiskError::CannotCreate`] and its kin.
     pub(super) fn make(medium: &Arc<dyn Medium>, root: &Path) -> Result<Self, DiskError> {
-        let above = root.parent().unwrap_or(root);
-        let above = if above.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            above
-        };
-        let sync_above = || medium.sync_folder(File::open(above)?.as_fd());
-        match Self::on(medium, root) {
+        match Self::keep(medium, root) {
             Err(DiskError::NotFound { .. }) => {}
-            opened => {
-                // An earlier run may have made it and been killed before this. Whether we may do it if not is beside the point.
-                let _ = sync_above();
-                return opened;
-            }
+            opened => return opened,
         }
+        let above = above(root);
         if above != Path::new(".") && above != root {
             Self::make(medium, above)?;
         }
@@ -82,8 +72,19 @@ impl Place {
             }
             _ => {}
         }
-        sync_above().map_err(|error| DiskError::io(above, "sync", error))?;
+        sync_above(medium, root).map_err(|error| DiskError::io(above, "sync", error))?;
         Self::on(medium, root)
+    }
+
+    /// Opens the folder `root`, which must be there, to change what is in it.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(super) fn keep(medium: &Arc<dyn Medium>, root: &Path) -> Result<Self, DiskError> {
+        let place = Self::on(medium, root)?;
+        // An earlier run may have made it and been killed before this. Whether we may do it if not is beside the point.
+        let _ = sync_above(medium, root);
+        Ok(place)
     }
 
     /// By which it is changed.
@@ -346,6 +347,20 @@ impl Place {
     pub(super) fn free(&self) -> u64 {
         free(&self.folder)
     }
+}
+
+/// The folder that holds `root`.
+fn above(root: &Path) -> &Path {
+    let above = root.parent().unwrap_or(root);
+    if above.as_os_str().is_empty() {
+        return Path::new(".");
+    }
+    above
+}
+
+/// Makes the name of `root` durable.
+fn sync_above(medium: &Arc<dyn Medium>, root: &Path) -> io::Result<()> {
+    medium.sync_folder(File::open(above(root))?.as_fd())
 }
 
 /// Bytes that are free to us on the disk of an open file or folder; as many as one likes if that cannot be told.

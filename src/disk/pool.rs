@@ -79,8 +79,9 @@ impl Disk {
     /// whatever it made is removed, bar the destination folder itself.
     ///
     /// # Errors
-    /// [`DiskError::NotFound`] (to read, without a destination folder), [`DiskError::CannotOpen`], [`DiskError::CannotCreate`],
-    /// [`DiskError::Full`], [`DiskError::Quota`], [`DiskError::NotOurs`], [`DiskError::InUse`], [`DiskError::Outside`] and [`DiskError::Io`].
+    /// [`DiskError::NotFound`] (without a destination folder, to read or where files were found), [`DiskError::Vanished`] (to write, if a file
+    /// is not what was found), [`DiskError::CannotOpen`], [`DiskError::CannotCreate`], [`DiskError::Full`], [`DiskError::Quota`],
+    /// [`DiskError::NotOurs`], [`DiskError::InUse`], [`DiskError::Outside`] and [`DiskError::Io`].
     pub async fn open(
         &self,
         layout: Arc<Layout>,
@@ -94,10 +95,15 @@ impl Disk {
                 let ready = create::open_to_read(&layout, &medium)?;
                 Ok(Payload::opened(disk, id, layout, ready, None))
             }
-            Access::Write { overwrite, ours } => {
+            Access::Write {
+                overwrite,
+                ours,
+                found,
+            } => {
                 let maps =
                     |place: &super::place::Place| medium.may_map() && path.maps(place.folder());
-                let ready = create::open_to_write(&layout, overwrite, &ours, maps, &medium)?;
+                let ready =
+                    create::open_to_write(&layout, overwrite, &ours, &found, maps, &medium)?;
                 let mapped = maps(&ready.place);
                 Ok(Payload::opened(disk, id, layout, ready, Some(mapped)))
             }

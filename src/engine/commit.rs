@@ -12,7 +12,6 @@ use super::events::{Event, Hex};
 use super::prepare::{check_digest, known_files, runs};
 use super::status::State;
 use crate::base::{BlockRange, PieceIndex};
-use crate::disk::DiskError;
 use crate::store::{Commit, Totals};
 
 /// How long connections may take to hand over what they hold when the torrent stops.
@@ -139,8 +138,8 @@ impl Active<'_> {
                 store.forget_identities(info_hash, files).await
             }
             // No page was lost, only nothing is claimed of them: their notes say what is worth hashing.
-            EngineError::Store(_)
-            | EngineError::Disk(DiskError::Vanished { .. } | DiskError::NotFound { .. }) => Ok(()),
+            EngineError::Store(_) => Ok(()),
+            EngineError::Disk(ref error) if error.spares_pages() => Ok(()),
             _ => {
                 // Before the notes are gone: a kill in between must find no page that nobody wrote.
                 self.payload.forget_if_poisoned().await;

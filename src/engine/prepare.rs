@@ -142,6 +142,7 @@ impl Preparation<'_> {
             self.open(write.clone()).await?
         };
         opened();
+        self.drop_cache(&payload, &plan).await?;
 
         let mut verified = plan.trusted.clone();
         verified.extend(self.recheck(&payload, &plan).await?);
@@ -199,13 +200,15 @@ impl Preparation<'_> {
         }
     }
 
-    /// Files that are ours may be brought to their length; others of another length are not ours to touch.
+    /// Files that are ours may be brought to their length; others of another length are not ours to touch. What was not `found` before
+    /// the judgement is not what was judged.
     fn write(&self, found: &[Option<FileIdentity>], known: &Known) -> Access {
         Access::Write {
             overwrite: self.torrent.overwrite,
             ours: (0..found.len())
                 .map(|file| known.is_ours(found, file))
                 .collect(),
+            found: found.to_vec(),
         }
     }
 
@@ -240,6 +243,17 @@ impl Preparation<'_> {
             .store
             .clear(self.info.info_hash(), gone)
             .await?)
+    }
+
+    /// R6: a last run that was killed may not have lived to take back what a sync had lost. Nothing that was not durable is believed for
+    /// what the page cache has of it, neither pieces that are hashed now nor blocks that are hashed with the rest of theirs.
+    async fn drop_cache(&self, payload: &Payload, plan: &Plan) -> Result<(), EngineError> {
+        if plan.clean {
+            return Ok(());
+        }
+        let partial = plan.partial.iter().map(|range| range.piece());
+        let doubted = plan.recheck.iter().copied().chain(partial).collect();
+        Ok(payload.drop_cache(doubted).await?)
     }
 
     /// Hashes what the plan says and returns what is good of it.

@@ -98,3 +98,34 @@ fn a_medium_that_lies_about_its_syncs_is_found_out() {
     let false_bits = broken.iter().filter(|wrong| wrong.contains("false bits"));
     assert!(false_bits.count() > lots.len() / 3, "{broken:?}");
 }
+
+/// A life killed as a sync fails, and one or two that are cut.
+async fn lose(shares: &Shares, lot: &(u64, usize, u64)) -> Result<(), Broken> {
+    let &(seed, share, nth) = lot;
+    let mut random = Random::new(seed);
+    let mut machine = Machine::new(shares, share, random.next(), false);
+    machine.live_until_sync_fails(nth).await?;
+    for _ in 0..2 {
+        let end = [End::Cut, End::Stop][random.below(2) as usize];
+        machine.live(Some((1 + random.below(LATER), end))).await?;
+    }
+    let last = machine.live(None).await?;
+    if last.complete {
+        Ok(())
+    } else {
+        Err("it is never complete".into())
+    }
+}
+
+#[test]
+fn what_a_sync_lost_is_not_believed_by_the_next_life_though_the_last_never_heard_of_it() {
+    let mut random = Random::of_this_run("lost syncs");
+    let mut lots = Vec::new();
+    for nth in 1..=10 {
+        for share in 0..3 {
+            lots.push((random.next(), share, nth));
+        }
+    }
+    let broken = live_all(&lots, lose);
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::common::payload::{Random, files};
 use crate::common::wait::SOON;
 use crate::ledger::Ledger;
-use crate::medium::{Plan, Power, SimulatedMedium};
+use crate::medium::{Call, Fault, How, Plan, Power, SimulatedMedium};
 use crate::promise::{self, Broken, claims, copy};
 use crate::shares::{Share, Shares, config, temporary};
 
@@ -118,13 +118,43 @@ impl<'a> Machine<'a> {
             slow: true,
             ..Plan::default()
         };
-        let medium = SimulatedMedium::new(self.random.next(), plan, self.ledger.take());
-        let medium = Arc::new(medium);
         self.lives.push(match until {
             Some((call, end)) => format!("{end:?} at call {call}"),
             None => "to the end".to_owned(),
         });
-        let result = self.run(&medium, until.map(|(_, end)| end)).await;
+        self.live_by(plan, until.map(|(_, end)| end)).await
+    }
+
+    /// One life that is killed right when its sync number `nth` has failed.
+    ///
+    /// # Errors
+    /// What is not as promised.
+    pub(crate) async fn live_until_sync_fails(&mut self, nth: u64) -> Result<Life, Broken> {
+        let fault = Fault {
+            call: Call::SyncData,
+            nth,
+            how: How::Fails(libc::EIO),
+            below: self.home.path().to_owned(),
+        };
+        let plan = Plan {
+            fault: Some(fault),
+            unheard: true,
+            slow: true,
+            ..Plan::default()
+        };
+        self.lives.push(format!("killed as sync {nth} failed"));
+        let life = self.live_by(plan, Some(End::Kill)).await;
+        // What was verified may be lost.
+        if let Some(promised) = &mut self.promised {
+            promised.verified = None;
+        }
+        life
+    }
+
+    async fn live_by(&mut self, plan: Plan, end: Option<End>) -> Result<Life, Broken> {
+        let medium = SimulatedMedium::new(self.random.next(), plan, self.ledger.take());
+        let medium = Arc::new(medium);
+        let result = self.run(&medium, end).await;
         if let (Some(life), Some(what)) = (self.lives.last_mut(), medium.struck()) {
             life.push_str(&format!(", {what}"));
         }

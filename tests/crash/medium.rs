@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) turn: Option<(u64, Power)>,
     /// What fails once.
     pub(crate) fault: Option<Fault>,
+    /// The process is killed before it hears of a sync that fails.
+    pub(crate) unheard: bool,
     /// Syncs are said to be done, and are not.
     pub(crate) lies: bool,
     /// Calls take a while now and then.
@@ -176,17 +178,23 @@ impl SimulatedMedium {
             world.struck = Some(format!("{call:?} of {}", path_of(on).display()));
             self.power.send_replace(power);
         }
+        world = self.hang(world);
+        if *self.power.borrow() == Power::Off {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        let how = self.strike(&mut world, call, on);
+        Ok((world, how))
+    }
+
+    /// Calls do not return while the power fails.
+    fn hang<'a>(&self, mut world: MutexGuard<'a, World>) -> MutexGuard<'a, World> {
         while *self.power.borrow() == Power::Failing {
             world = self
                 .turned_off
                 .wait(world)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if *self.power.borrow() == Power::Off {
-            return Err(io::Error::from_raw_os_error(libc::EIO));
-        }
-        let how = self.strike(&mut world, call, on);
-        Ok((world, how))
+        world
     }
 
     fn strike(&self, world: &mut World, call: Call, on: BorrowedFd<'_>) -> Option<How> {
@@ -204,10 +212,14 @@ impl SimulatedMedium {
     }
 
     fn sync(&self, call: Call, file: &File) -> io::Result<()> {
-        let (mut world, how) = self.begin(call, file.as_fd())?;
-        let world = &mut *world;
+        let (mut guard, how) = self.begin(call, file.as_fd())?;
+        let world = &mut *guard;
         if let Some(How::Fails(errno)) = how {
             world.ledger.sync_failed(file, &mut world.random);
+            if self.plan.unheard {
+                self.power.send_replace(Power::Failing);
+                drop(self.hang(guard));
+            }
             return Err(io::Error::from_raw_os_error(errno));
         }
         if !self.plan.lies {

@@ -132,13 +132,23 @@ fn links_of_the_torrent_are_made_relative_and_inside() {
     ];
     let layout = Layout::new(root.clone(), Geometry::new(10, 16).unwrap(), files).unwrap();
     let (layout, disk) = (Arc::new(layout), Disk::new(1));
+    let open = async || {
+        let found = disk.look(Arc::clone(&layout)).await?.files;
+        let access = Access::Write {
+            overwrite: false,
+            ours: Vec::new(),
+            found,
+        };
+        disk.open(Arc::clone(&layout), access, WritePath::Auto)
+            .await
+    };
     for _ in 0..2 {
-        block_on(disk.open(Arc::clone(&layout), write(false, &[]), WritePath::Auto)).unwrap();
+        block_on(open()).unwrap();
         assert_eq!(fs::read(root.join("t/x/y/l")).unwrap(), vec![0; 10]);
     }
     fs::remove_file(root.join("t/x/y/l")).unwrap();
     fs::write(root.join("t/x/y/l"), "a file").unwrap();
-    let error = block_on(disk.open(layout, write(false, &[]), WritePath::Auto)).unwrap_err();
+    let error = block_on(open()).unwrap_err();
     assert!(matches!(error, DiskError::NotOurs { .. }), "{error}");
 }
 

@@ -1,6 +1,10 @@
 //! The disk layer as its users see it: opening, writing, checking and syncing whole payloads on a real filesystem.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../common/hooked.rs"]
+#[allow(unreachable_pub, reason = "it serves several test programs")]
+mod hooked;
+
 #[path = "../common/skip.rs"]
 #[allow(
     dead_code,
@@ -11,9 +15,11 @@ mod skip;
 
 mod errors;
 mod hashing;
+mod judged;
 mod locks;
 mod order;
 mod payload;
 mod relocate;
 mod rig;
 mod scrub;
+mod syncs;

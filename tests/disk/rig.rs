@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use seedbank::base::{Geometry, PieceIndex};
 use seedbank::disk::{
-    Access, Disk, DiskError, FileSpec, Layout, Opened, SpecKind, WritePath, sha1,
+    Access, Disk, DiskError, FileSpec, Found, Layout, Opened, SpecKind, WritePath, sha1,
 };
 use tempfile::TempDir;
 
@@ -114,8 +114,23 @@ impl Rig {
         }
     }
 
+    /// Opens what is there now.
     pub(crate) async fn open(&self, access: Access, path: WritePath) -> Result<Opened, DiskError> {
+        let access = match access {
+            Access::Write {
+                overwrite, ours, ..
+            } => Access::Write {
+                overwrite,
+                ours,
+                found: self.look().await?.files,
+            },
+            Access::Read => Access::Read,
+        };
         self.disk.open(Arc::clone(&self.layout), access, path).await
+    }
+
+    pub(crate) async fn look(&self) -> Result<Found, DiskError> {
+        self.disk.look(Arc::clone(&self.layout)).await
     }
 
     pub(crate) async fn open_to_write(&self) -> Result<Opened, DiskError> {
@@ -123,9 +138,13 @@ impl Rig {
     }
 }
 
+/// To write to where nothing is; [`Rig::open`] looks first.
 pub(crate) fn write(overwrite: bool, ours: &[bool]) -> Access {
-    let ours = ours.to_vec();
-    Access::Write { overwrite, ours }
+    Access::Write {
+        overwrite,
+        ours: ours.to_vec(),
+        found: Vec::new(),
+    }
 }
 
 pub(crate) fn is_root() -> bool {

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+#[path = "../common/hooked.rs"]
+#[allow(unreachable_pub, reason = "it serves several test programs")]
+mod hooked;
+
 #[path = "../common/skip.rs"]
 #[allow(
     dead_code,
@@ -11,6 +15,7 @@
 mod skip;
 
 mod dht;
+mod judged;
 mod lifecycle;
 mod metadata;
 mod moving;

@@ -1,9 +1,7 @@
 //! Bit rot in what is shared: it is found, told, not shared any more, and mended from the swarm.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -15,6 +13,7 @@ use seedbank::store::Store;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
+use crate::hooked::{Hook, Hooked};
 use crate::world::{PIECE, World};
 
 /// Long enough for anything here, on a machine that does much else.
@@ -183,11 +182,7 @@ impl BadSector {
     }
 }
 
-impl Medium for BadSector {
-    fn may_map(&self) -> bool {
-        false
-    }
-
+impl Hook for BadSector {
     fn read(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         if self.is_hit(file, offset, buffer.len()) {
             let failure = rustix::io::Errno::IO.raw_os_error();
@@ -202,57 +197,13 @@ impl Medium for BadSector {
         }
         Kernel.write(file, offset, data)
     }
-
-    fn sync_data(&self, file: &File) -> io::Result<()> {
-        Kernel.sync_data(file)
-    }
-
-    fn sync_all(&self, file: &File) -> io::Result<()> {
-        Kernel.sync_all(file)
-    }
-
-    fn drop_cache(&self, file: &File) {
-        Kernel.drop_cache(file);
-    }
-
-    fn allocate(&self, file: &File, length: u64) -> io::Result<()> {
-        Kernel.allocate(file, length)
-    }
-
-    fn set_len(&self, file: &File, length: u64) -> io::Result<()> {
-        Kernel.set_len(file, length)
-    }
-
-    fn create_file(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
-        Kernel.create_file(folder, name)
-    }
-
-    fn create_folder(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-        Kernel.create_folder(folder, name)
-    }
-
-    fn create_link(&self, folder: BorrowedFd<'_>, name: &OsStr, target: &Path) -> io::Result<()> {
-        Kernel.create_link(folder, name, target)
-    }
-
-    fn remove_file(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-        Kernel.remove_file(folder, name)
-    }
-
-    fn remove_folder(&self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-        Kernel.remove_folder(folder, name)
-    }
-
-    fn sync_folder(&self, folder: BorrowedFd<'_>) -> io::Result<()> {
-        Kernel.sync_folder(folder)
-    }
 }
 
 #[tokio::test]
 async fn a_sector_that_cannot_be_read_is_written_again() {
     let world = World::new();
     world.fetch("state", "dest").await;
-    let disk = Arc::new(BadSector::default());
+    let disk = Arc::new(Hooked(BadSector::default()));
     let medium: Arc<dyn Medium> = disk.clone();
     let engine = world.scrubber("state", medium).await;
     let mut events = engine.subscribe();
@@ -261,7 +212,7 @@ async fn a_sector_that_cannot_be_read_is_written_again() {
     assert_eq!(scrubbed(&mut events).await, 0);
 
     let found = std::fs::metadata(world.path("dest/pair/b")).unwrap();
-    *disk.0.lock().unwrap() = Some((found.ino(), 4 * u64::from(PIECE) + 9));
+    *disk.0.0.lock().unwrap() = Some((found.ino(), 4 * u64::from(PIECE) + 9));
     let warning = hear(&mut events, |event| match event {
         Event::Warning {
             kind: "bit_rot",
@@ -280,7 +231,7 @@ async fn a_sector_that_cannot_be_read_is_written_again() {
     let peers = seeder.tcp_addr().into_iter().collect();
     torrent.add_peers(peers).await;
     assert_eq!(scrubbed(&mut events).await, 1);
-    assert_eq!(*disk.0.lock().unwrap(), None, "it was written again");
+    assert_eq!(*disk.0.0.lock().unwrap(), None, "it was written again");
     world.assert_whole("dest");
     engine.shutdown().await;
     seeder.shutdown().await;

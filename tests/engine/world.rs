@@ -75,8 +75,17 @@ impl World {
             scrub: Some(Duration::from_secs(1)),
             ..self.config(state, None)
         };
+        Self::start_on(config, disk).await
+    }
+
+    /// An engine without DHT on a disk of its own kind.
+    pub(crate) async fn engine_on(&self, state: &str, disk: Arc<dyn Medium>) -> Engine {
+        Self::start_on(self.config(state, None), disk).await
+    }
+
+    async fn start_on(config: Config, medium: Arc<dyn Medium>) -> Engine {
         let footing = Footing {
-            medium: disk,
+            medium,
             ..Footing::default()
         };
         Engine::start_on(config, footing).await.unwrap()
