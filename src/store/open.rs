@@ -163,8 +163,8 @@ impl Folder {
             };
             removed.map_err(|error| StoreError::io(&aside, error))?;
         }
+        // Its watermark goes once this is durable, as the next one is made: without it, this one would be believed again.
         fs::rename(&path, &aside).map_err(|error| StoreError::io(&path, error))?;
-        watermark::reset(&path).map_err(|error| StoreError::io(&path, error))?;
         durable::sync_folder(&self.path)?;
         Ok(true)
     }
@@ -243,6 +243,13 @@ pub(super) struct Unchecked {
 
 /// Opens and migrates the database at `path`, whose last commit had the number `last` as far as is known.
 pub(super) fn open_unchecked(path: &Path, last: u64) -> Result<Unchecked, StoreError> {
+    let last = if fs::symlink_metadata(path).is_err() {
+        // One that was moved aside or removed by hand left the number to another, which did not go back.
+        forget_watermark(path)?;
+        0
+    } else {
+        last
+    };
     remove_unfinished_snapshots(path)?;
     forget_cached(path)?;
     let mut database = open_unlocked(path)?;
@@ -265,6 +272,14 @@ pub(super) fn open_unchecked(path: &Path, last: u64) -> Result<Unchecked, StoreE
         found,
         went_back,
     })
+}
+
+/// Durably forgets the last commit of a database that is not there.
+fn forget_watermark(path: &Path) -> Result<(), StoreError> {
+    if watermark::reset(path).map_err(|error| StoreError::io(path, error))? {
+        durable::sync_folder(path.parent().unwrap_or(path))?;
+    }
+    Ok(())
 }
 
 /// Opens the database once a handle of this process that was just dropped has let go of it.
