@@ -58,6 +58,7 @@ impl Folder {
         }
         // A process that was killed may have left names there that no sync has covered; from here on none is.
         durable::sync_folder(&catalog::folder(path))?;
+        durable::sync_folder(path)?;
         Ok(folder)
     }
 
@@ -189,9 +190,8 @@ fn open_guarded(path: &Path) -> Result<(Database, u32), StoreError> {
             tracing::debug!(row, "the database is sound without it");
         }
         database.acquaint()?;
-        if found == 0 {
-            durable::sync_folder(path.parent().unwrap_or(path))?;
-        }
+        // Also if it is not new: who made it may have been killed before this.
+        durable::sync_folder(path.parent().unwrap_or(path))?;
         Ok((database, found))
     })
 }
