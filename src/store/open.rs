@@ -1,10 +1,11 @@
 //! From a folder to an open database, whatever is found in it.
 //!
-//! A sound database is opened, an older one migrated, a newer one refused. One that is broken, hangs or makes the database
-//! library panic is moved aside to `db.broken` and a new one begun: the catalog still says what is shared, and hashing says
-//! the rest.
+//! A sound database is opened, an older one migrated, a newer one refused. One that is broken or makes the database library
+//! panic is moved aside to `db.broken` and a new one begun: the catalog still says what is shared, and hashing says the rest.
+//! One that does not open in time is left as it is: the disk may merely be slow, and whoever knows better can rebuild it.
 
 use std::fs;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -220,15 +221,21 @@ fn guarded_for<T: Send + 'static>(
             let _ = answer.send(done);
         })
         .map_err(|error| StoreError::io(path, error))?;
-    let what = match wait.recv_timeout(patience) {
-        Ok(Ok(done)) => return done,
-        Ok(Err(panic)) => panic_text(panic.as_ref()),
-        Err(_) => format!("it did not open in {patience:?}"),
-    };
-    Err(StoreError::Damaged {
-        path: path.to_owned(),
-        what,
-    })
+    match wait.recv_timeout(patience) {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: panic_text(panic.as_ref()),
+        }),
+        Err(_) => Err(StoreError::io(path, timed_out(patience))),
+    }
+}
+
+fn timed_out(patience: Duration) -> io::Error {
+    let what = format!(
+        "it did not open in {patience:?}; if the disk is well, run `seedbank state rebuild`"
+    );
+    io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
 /// A database whose rows were not looked at.
@@ -348,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hangs_or_panics_counts_as_damaged() {
+    fn what_panics_counts_as_damaged_and_what_hangs_does_not() {
         let (release, held) = mpsc::channel::<()>();
         let hung = guarded_for(Duration::from_millis(20), Path::new("db"), move |_| {
             // Ends when the test drops the other end.
@@ -356,8 +363,13 @@ mod tests {
             Ok(())
         });
         assert!(
-            matches!(&hung, Err(StoreError::Damaged { what, .. }) if what.contains("20ms")),
+            matches!(&hung, Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::TimedOut),
             "{hung:?}"
+        );
+        let text = hung.unwrap_err().to_string();
+        assert!(
+            text.contains("20ms") && text.contains("state rebuild"),
+            "{text}"
         );
         drop(release);
         let panicked = guarded(Path::new("db"), |_| -> Result<(), _> { panic!("a test") });
