@@ -412,6 +412,34 @@ fn rebuild_writes_damaged_choices_anew_from_their_copy_and_the_other_way_round()
 }
 
 #[test]
+fn a_copy_of_choices_that_is_out_of_date_is_reported_and_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    let main = folder.path().join(format!("torrents/{IH}.json"));
+    let copy = folder.path().join(format!("torrents/{IH}.json.copy"));
+    let stale = fs::read(&copy).unwrap();
+    let later = Choices::new("/later".into());
+    block_on(async {
+        let (store, _) = open(folder.path()).await;
+        store.put_choices(IH, later.clone()).await.unwrap();
+        // As a process leaves it that is killed between the two.
+        fs::write(&copy, &stale).unwrap();
+        let catalog = store.catalog().await.unwrap();
+        assert_eq!(catalog.entries[0].choices, later);
+        assert_eq!(catalog.spared.len(), 1, "{catalog:?}");
+        assert_eq!(catalog.spared[0].0, copy);
+        store.close().await.unwrap();
+    });
+    let report = check(folder.path()).unwrap();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].contains("state rebuild"), "{report:?}");
+    let rebuilt = block_on(rebuild(folder.path().to_owned())).unwrap();
+    assert_eq!(rebuilt.mended, std::slice::from_ref(&copy));
+    assert_eq!(fs::read(&copy).unwrap(), fs::read(&main).unwrap());
+    assert_eq!(check(folder.path()).unwrap().problems, [""; 0]);
+}
+
+#[test]
 fn edited_choices_are_taken_without_their_checksum_and_not_with_it() {
     let folder = tempfile::tempdir().unwrap();
     block_on(make(folder.path()));
