@@ -247,7 +247,7 @@ pub const STORED_NODES_MAX: usize = 2_000;
 pub const STORED_IDENTITIES_MAX: usize = 8;
 /// Jobs that wait for the thread of the store: each torrent has one commit and a few notes under way at most.
 pub const STORE_QUEUE: usize = 256;
-/// Time after which a database that does not open counts as broken. A sound one opens in milliseconds.
+/// Time after which nobody waits for a database to open any more. A sound one on a disk that is well opens in milliseconds.
 pub const STORE_OPEN_TIME: Duration = Duration::from_secs(60);
 /// Runs of blocks of unfinished pieces that one clean stop stores for a torrent; what is beyond is fetched again.
 pub const STORED_PARTIALS_MAX: usize = 65_536;

@@ -79,6 +79,8 @@ impl Copying<'_> {
             Err(_) => return Some(at..length),
         };
         let end = rustix::fs::seek(self.source, SeekFrom::Hole(start)).unwrap_or(length);
+        // A file that grows meanwhile may have its next data past what it was.
+        let start = start.min(length);
         let end = end.clamp(start, length);
         // A file that is cut short meanwhile must not keep us here; that it was is told in the end.
         (start < end).then_some(start..end)
@@ -198,5 +200,25 @@ mod tests {
         });
         assert!(matches!(cut, Err(DiskError::Vanished { .. })), "{cut:?}");
         assert_eq!(calls.get(), 1);
+    }
+
+    #[test]
+    fn a_source_that_grew_past_a_hole_has_no_data_past_what_it_was() {
+        let (source, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        source.write_all_at(b"new", 64 << 20).unwrap();
+        let (from, to) = (Path::new("from"), Path::new("to"));
+        let copying = Copying {
+            source: &source,
+            from,
+            target: &target,
+            to,
+        };
+        let length = 1 << 20;
+        let data = copying.data(0, length);
+        assert!(
+            // Some filesystems tell no holes.
+            data.is_none() || data == Some(0..length),
+            "{data:?}"
+        );
     }
 }

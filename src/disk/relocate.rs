@@ -195,6 +195,7 @@ impl Relocation {
         let Survey { ways, copy } = self.survey(&places)?;
         // Held to the end: nobody writes to what is being copied.
         let held = self.hold(places.from.as_ref())?;
+        self.remove_unfinished(&places.to);
         if copy > 0 {
             step(on_step, Step::Copying(copy))?;
         }
@@ -233,10 +234,8 @@ impl Relocation {
             }
         }
         drop(held);
+        self.remove_unfinished(&from);
         let folders = self.folders();
-        for folder in &folders {
-            from.remove_file(&folder.join(self.unfinished()));
-        }
         let below_root = folders.iter().filter(|path| !path.as_os_str().is_empty());
         let below_root: Vec<PathBuf> = below_root.map(|&path| path.to_owned()).collect();
         from.remove_folders(&below_root);
@@ -271,6 +270,14 @@ impl Relocation {
     fn folders(&self) -> BTreeSet<&Path> {
         let above = |(_, _, path): (usize, &FileSpec, _)| Path::ancestors(path).skip(1);
         self.entries().flat_map(above).collect()
+    }
+
+    /// Removes what an earlier run that was stopped left of its copies in `place`.
+    fn remove_unfinished(&self, place: &Place) {
+        let unfinished = self.unfinished();
+        for folder in self.folders() {
+            place.remove_file(&folder.join(&unfinished));
+        }
     }
 
     /// What a file is called while it is copied.

@@ -5,8 +5,8 @@
 //! of a torrent that was never quite added, or is quite removed. Whether the metainfo is that of the info-hash is for the
 //! reader of metainfo to say.
 //!
-//! The place of a payload is written nowhere else, so `<info-hash>.json.copy` has the same content and is read in place of a
-//! `.json` that is damaged. Both carry a checksum, which whoever edits them by hand may leave out.
+//! The place of a payload is written nowhere else, so `<info-hash>.json.copy` has the same content, is written second, and is
+//! read in place of a `.json` that is damaged. Both carry a checksum, which whoever edits them by hand may leave out.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -194,8 +194,8 @@ pub struct Catalog {
     pub homeless: Vec<(InfoHash, Vec<u8>)>,
     /// Files that cannot be read, and why. They are left as they are.
     pub damaged: Vec<(PathBuf, String)>,
-    /// Files that cannot be read, and why, whose content is known all the same: from the copy of a `.json`, or the `.json`
-    /// of a copy.
+    /// Files that cannot be read or are out of date, and why, whose content is known all the same: from the copy of a `.json`,
+    /// or the `.json` of a copy.
     pub spared: Vec<(PathBuf, String)>,
 }
 
@@ -220,7 +220,13 @@ pub(super) fn load(state: &Path) -> Result<Catalog, StoreError> {
         };
         let [main, copy] = [MAIN, COPY].map(|end| path.with_extension(end));
         let choices = match (ChoicesFile::read(&main), ChoicesFile::read(&copy)) {
-            (Ok(choices), Ok(_)) => choices,
+            (Ok(choices), Ok(other)) => {
+                if other != choices {
+                    let why = "it is older than the `.json`, or that was edited";
+                    catalog.spared.push((copy, why.to_owned()));
+                }
+                choices
+            }
             (Ok(choices), Err(why)) => {
                 // States of older versions have none.
                 if copy.exists() {
@@ -374,15 +380,13 @@ pub(super) fn put_choices(
     durable::sync_folder(&folder(state))
 }
 
-/// Writes each damaged file of choices that is known all the same, and each copy that is missing; which those are.
+/// Writes each damaged file of choices that is known all the same, and each copy that is missing or out of date; which those are.
 pub(super) fn mend(state: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut mended = Vec::new();
     for entry in load(state)?.entries {
         let paths = [MAIN, COPY].map(|end| path_of(state, &entry.info_hash, end));
-        let bad = paths
-            .into_iter()
-            .filter(|path| ChoicesFile::read(path).is_err());
-        let bad: Vec<PathBuf> = bad.collect();
+        let is_good = |path: &Path| ChoicesFile::read(path).is_ok_and(|it| it == entry.choices);
+        let bad: Vec<PathBuf> = paths.into_iter().filter(|path| !is_good(path)).collect();
         if !bad.is_empty() {
             put_choices(state, &entry.info_hash, &entry.choices, false)?;
             mended.extend(bad);

@@ -1,6 +1,7 @@
 //! Looking without touching: every row, every file of the catalog.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -69,6 +70,9 @@ pub fn check(folder: &Path) -> Result<Report, StoreError> {
         Err(StoreError::Newer { found, known, .. }) => Findings::problem(format!(
             "it is of version {found} and this seedbank knows up to {known}"
         )),
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::TimedOut => {
+            Findings::problem(source.to_string())
+        }
         // The copy could not be made to work, which says nothing of the original.
         Err(error) => return Err(error),
     };

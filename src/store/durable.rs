@@ -62,10 +62,12 @@ pub(super) fn sync_content(folder: &Path) -> io::Result<()> {
 
 /// Makes `folder` and those above it that are missing, for good.
 pub(super) fn create_folder(folder: &Path) -> Result<(), StoreError> {
+    let above = parent(folder);
     if folder.is_dir() {
+        // An earlier run may have made it and been killed before this. Whether we may do it if not is beside the point.
+        let _ = sync_folder(above);
         return Ok(());
     }
-    let above = parent(folder);
     create_folder(above)?;
     match fs::create_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

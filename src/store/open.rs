@@ -1,10 +1,11 @@
 //! From a folder to an open database, whatever is found in it.
 //!
-//! A sound database is opened, an older one migrated, a newer one refused. One that is broken, hangs or makes the database
-//! library panic is moved aside to `db.broken` and a new one begun: the catalog still says what is shared, and hashing says
-//! the rest.
+//! A sound database is opened, an older one migrated, a newer one refused. One that is broken or makes the database library
+//! panic is moved aside to `db.broken` and a new one begun: the catalog still says what is shared, and hashing says the rest.
+//! One that does not open in time is left as it is: the disk may merely be slow, and whoever knows better can rebuild it.
 
 use std::fs;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -58,6 +59,7 @@ impl Folder {
         }
         // A process that was killed may have left names there that no sync has covered; from here on none is.
         durable::sync_folder(&catalog::folder(path))?;
+        durable::sync_folder(path)?;
         Ok(folder)
     }
 
@@ -163,8 +165,8 @@ impl Folder {
             };
             removed.map_err(|error| StoreError::io(&aside, error))?;
         }
+        // Its watermark goes once this is durable, as the next one is made: without it, this one would be believed again.
         fs::rename(&path, &aside).map_err(|error| StoreError::io(&path, error))?;
-        watermark::reset(&path).map_err(|error| StoreError::io(&path, error))?;
         durable::sync_folder(&self.path)?;
         Ok(true)
     }
@@ -189,9 +191,8 @@ fn open_guarded(path: &Path) -> Result<(Database, u32), StoreError> {
             tracing::debug!(row, "the database is sound without it");
         }
         database.acquaint()?;
-        if found == 0 {
-            durable::sync_folder(path.parent().unwrap_or(path))?;
-        }
+        // Also if it is not new: who made it may have been killed before this.
+        durable::sync_folder(path.parent().unwrap_or(path))?;
         Ok((database, found))
     })
 }
@@ -220,15 +221,21 @@ fn guarded_for<T: Send + 'static>(
             let _ = answer.send(done);
         })
         .map_err(|error| StoreError::io(path, error))?;
-    let what = match wait.recv_timeout(patience) {
-        Ok(Ok(done)) => return done,
-        Ok(Err(panic)) => panic_text(panic.as_ref()),
-        Err(_) => format!("it did not open in {patience:?}"),
-    };
-    Err(StoreError::Damaged {
-        path: path.to_owned(),
-        what,
-    })
+    match wait.recv_timeout(patience) {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: panic_text(panic.as_ref()),
+        }),
+        Err(_) => Err(StoreError::io(path, timed_out(patience))),
+    }
+}
+
+fn timed_out(patience: Duration) -> io::Error {
+    let what = format!(
+        "it did not open in {patience:?}; if the disk is well, run `seedbank state rebuild`"
+    );
+    io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
 /// A database whose rows were not looked at.
@@ -243,6 +250,13 @@ pub(super) struct Unchecked {
 
 /// Opens and migrates the database at `path`, whose last commit had the number `last` as far as is known.
 pub(super) fn open_unchecked(path: &Path, last: u64) -> Result<Unchecked, StoreError> {
+    let last = if fs::symlink_metadata(path).is_err() {
+        // One that was moved aside or removed by hand left the number to another, which did not go back.
+        forget_watermark(path)?;
+        0
+    } else {
+        last
+    };
     remove_unfinished_snapshots(path)?;
     forget_cached(path)?;
     let mut database = open_unlocked(path)?;
@@ -265,6 +279,14 @@ pub(super) fn open_unchecked(path: &Path, last: u64) -> Result<Unchecked, StoreE
         found,
         went_back,
     })
+}
+
+/// Durably forgets the last commit of a database that is not there.
+fn forget_watermark(path: &Path) -> Result<(), StoreError> {
+    if watermark::reset(path).map_err(|error| StoreError::io(path, error))? {
+        durable::sync_folder(path.parent().unwrap_or(path))?;
+    }
+    Ok(())
 }
 
 /// Opens the database once a handle of this process that was just dropped has let go of it.
@@ -333,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hangs_or_panics_counts_as_damaged() {
+    fn what_panics_counts_as_damaged_and_what_hangs_does_not() {
         let (release, held) = mpsc::channel::<()>();
         let hung = guarded_for(Duration::from_millis(20), Path::new("db"), move |_| {
             // Ends when the test drops the other end.
@@ -341,8 +363,13 @@ mod tests {
             Ok(())
         });
         assert!(
-            matches!(&hung, Err(StoreError::Damaged { what, .. }) if what.contains("20ms")),
+            matches!(&hung, Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::TimedOut),
             "{hung:?}"
+        );
+        let text = hung.unwrap_err().to_string();
+        assert!(
+            text.contains("20ms") && text.contains("state rebuild"),
+            "{text}"
         );
         drop(release);
         let panicked = guarded(Path::new("db"), |_| -> Result<(), _> { panic!("a test") });

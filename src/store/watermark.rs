@@ -41,11 +41,11 @@ pub(super) fn read(database: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-/// Forgets it: the database is another from now on.
-pub(super) fn reset(database: &Path) -> io::Result<()> {
+/// Forgets it: the database is another from now on. False if there is none.
+pub(super) fn reset(database: &Path) -> io::Result<bool> {
     match fs::remove_file(path(database)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
     }
 }
 
@@ -79,8 +79,8 @@ mod tests {
             fs::write(path(&database), &whole[..len]).unwrap();
             assert_eq!(read(&database), 0);
         }
-        reset(&database).unwrap();
-        reset(&database).unwrap();
+        assert!(reset(&database).unwrap());
+        assert!(!reset(&database).unwrap());
         assert_eq!(read(&database), 0);
     }
 }

@@ -141,12 +141,11 @@ impl Worker {
 
     /// The barrier: what is staged becomes durable, and whoever asked for it hears so. It fails for all or for none.
     fn settle(&mut self) {
-        if self.staged.is_empty()
-            || self
-                .attempt(|worker| worker.with(Database::settle))
-                .is_err()
-        {
-            // Those who wait were told as the database was let go.
+        if self.staged.is_empty() {
+            return;
+        }
+        if let Err(error) = self.attempt(|worker| worker.on_database(Database::settle)) {
+            self.let_go(&error);
             return;
         }
         for staged in std::mem::take(&mut self.staged) {
@@ -180,8 +179,25 @@ impl Worker {
         })
     }
 
-    /// Works on the database, which is opened anew if it failed before.
+    /// Works on the database, which is opened anew if it failed before, and let go of if it fails now.
     pub(super) fn with<T>(
+        &mut self,
+        work: impl FnOnce(&mut Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let done = self.on_database(work);
+        if let Err(error) = &done
+            && error.wants_reopen()
+        {
+            if matches!(error, StoreError::Damaged { .. }) {
+                // What cannot be read says nothing of what others staged; if the barrier fails too, they hear so.
+                self.settle();
+            }
+            self.let_go(error);
+        }
+        done
+    }
+
+    fn on_database<T>(
         &mut self,
         work: impl FnOnce(&mut Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -189,13 +205,7 @@ impl Worker {
             Some(database) => database,
             none => none.insert(self.folder.reopen(&self.epoch)?),
         };
-        let done = work(database);
-        if let Err(error) = &done
-            && error.wants_reopen()
-        {
-            self.let_go(error);
-        }
-        done
+        work(database)
     }
 
     /// Lets go of a database that failed with `why`. What was staged may have been lost with it.

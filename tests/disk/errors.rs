@@ -187,10 +187,10 @@ fn what_may_not_be_read_is_told() {
 }
 
 /// A filesystem of one mebibyte, if we may mount one.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
@@ -198,6 +198,11 @@ impl SmallDisk {
             .output();
         let mounted = mount.is_ok_and(|output| output.status.success());
         mounted.then(|| Self(folder))
+    }
+
+    /// A folder on it, to be dropped before it.
+    pub(crate) fn folder(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(self.0.path()).unwrap()
     }
 }
 
@@ -212,8 +217,7 @@ fn a_full_disk_is_told_before_any_byte_and_nothing_stays() {
     let Some(small) = SmallDisk::mount() else {
         return eprintln!("skipped: no right to mount a small disk");
     };
-    let folder = tempfile::tempdir_in(small.0.path()).unwrap();
-    let rig = Rig::below(folder, &[("t/a", 500_000), ("t/sub/b", 900_000)]);
+    let rig = Rig::below(small.folder(), &[("t/a", 500_000), ("t/sub/b", 900_000)]);
     for path in [WritePath::Pwrite, WritePath::Mmap] {
         let error = block_on(rig.open(write(false, &[]), path)).unwrap_err();
         assert!(

@@ -13,6 +13,7 @@ use seedbank::disk::{
 };
 use tempfile::TempDir;
 
+use crate::errors::SmallDisk;
 use crate::rig::{PIECE, block_on, noise};
 use crate::skip;
 
@@ -367,6 +368,26 @@ fn a_copy_cut_off_has_a_name_of_its_own_and_is_begun_anew() {
     rig.carry().unwrap();
     assert!(rig.clear_away().is_empty());
     rig.assert_whole(&rig.new_place(), &[]);
+}
+
+#[test]
+fn what_a_stopped_copy_takes_does_not_keep_it_from_going_on() {
+    let Some(small) = SmallDisk::mount() else {
+        return skip::say("no right to mount a small disk");
+    };
+    let rig = Rig::new(Some(small.folder()));
+    // Room for 110 pages of 4 KiB: the payload takes 100, a copy of its first file 25.
+    fs::write(rig.new_place().join("ballast"), vec![1; 146 << 12]).unwrap();
+    let stop: Arc<OnStep> = Arc::new(|step| match step {
+        Step::Copied(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    let cut = block_on(rig.disk.carry(rig.relocation(true), stop));
+    assert!(matches!(cut, Err(DiskError::Interrupted)), "{cut:?}");
+    rig.look_ahead(true).unwrap();
+    rig.carry().unwrap();
+    assert!(rig.clear_away().is_empty());
+    rig.assert_whole(&rig.new_place(), &["ballast"]);
 }
 
 #[test]

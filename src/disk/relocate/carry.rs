@@ -100,8 +100,6 @@ impl Carrying<'_> {
         self.make_folders(path)?;
         let to = &self.places.to;
         let unfinished = path.with_file_name(self.relocation.unfinished());
-        // What an earlier run left.
-        to.remove_file(&unfinished);
         let target = to.create_file(&unfinished);
         let target = target.map_err(|error| self.cannot_create(at, error))?;
         let copied = self.copy_to(at, path, &target).and_then(|was| {

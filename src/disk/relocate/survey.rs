@@ -60,12 +60,22 @@ impl Relocation {
                 copy += here.len().min(here.blocks().saturating_mul(512));
             }
         }
-        let free = places.to.free();
+        let free = places.to.free().saturating_add(self.left_over(&places.to));
         if copy > free {
             let (path, need) = (self.to.root().to_owned(), copy);
             return Err(DiskError::Full { path, need, free });
         }
         Ok(Survey { ways, copy })
+    }
+
+    /// Bytes that unfinished copies of an earlier run take: they are removed before anything is copied.
+    fn left_over(&self, to: &Place) -> u64 {
+        let unfinished = self.unfinished();
+        let folders = self.folders().into_iter();
+        let found = folders.filter_map(|folder| to.named(&folder.join(&unfinished)).ok().flatten());
+        // One with a second name keeps its bytes.
+        let ours = found.filter(|found| found.is_file() && found.nlink() == 1);
+        ours.map(|found| found.blocks().saturating_mul(512)).sum()
     }
 
     fn way_of_file<'a>(

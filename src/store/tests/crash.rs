@@ -365,6 +365,29 @@ fn no_power_cut_costs_a_promise_and_none_that_the_barriers_allow_costs_the_datab
 }
 
 #[test]
+fn folders_that_a_killed_process_made_and_did_not_sync_are_durable_at_the_next_start() {
+    const FOLDERS: [&str; 3] = ["db", "notes", "torrents"];
+    let (made, state) = (folder(), folder());
+    block_on(async {
+        let (store, _) = open(made.path()).await;
+        let put = store.put_torrent(torrent(0), metainfo(0), choices(0));
+        put.await.unwrap();
+        store.close().await.unwrap();
+        let watched = Watched::new(state.path());
+        for path in durable::list(made.path()).unwrap() {
+            fs::rename(&path, state.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let (_, killed) = watched.cuts();
+        assert_eq!(FOLDERS.map(|name| killed.is_durable(name)), [false; 3]);
+        let (store, history) = open(state.path()).await;
+        assert_eq!(history, History::Current);
+        let (_, opened) = watched.cuts();
+        assert_eq!(FOLDERS.map(|name| opened.is_durable(name)), [true; 3]);
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
 fn a_barrier_that_is_left_out_is_found_out() {
     for barrier in ["db/db", "torrents", "db"] {
         let fails = |seed: &u64| {

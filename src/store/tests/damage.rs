@@ -182,6 +182,49 @@ fn a_database_that_is_something_else_altogether_is_moved_aside() {
 }
 
 #[test]
+fn a_database_that_is_gone_does_not_cost_the_one_that_was_moved_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    let (db, aside) = (folder.path().join("db"), folder.path().join("db.broken"));
+    // As a process leaves it that is killed right after it moved the database aside.
+    fs::rename(&db, &aside).unwrap();
+    let was: Vec<_> = durable::list(&aside).unwrap();
+    for _ in 0..2 {
+        block_on(async {
+            let (store, history) = open(folder.path()).await;
+            let why = "there was no database".to_owned();
+            assert_eq!(history, History::Rebuilt { why });
+            assert_eq!(load(&store).await, None);
+            store.close().await.unwrap();
+            let (store, history) = open(folder.path()).await;
+            assert_eq!(history, History::Current);
+            store.close().await.unwrap();
+        });
+        assert_eq!(durable::list(&aside).unwrap(), was);
+        assert_eq!(check(folder.path()).unwrap().problems, [""; 0]);
+        // As a person removes it.
+        fs::remove_dir_all(&db).unwrap();
+    }
+}
+
+#[test]
+fn a_database_that_lost_every_row_is_noticed_and_moved_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    for path in files_of(folder.path()) {
+        fs::remove_file(path).unwrap();
+    }
+    block_on(async {
+        let (_, history) = open(folder.path()).await;
+        let History::Rebuilt { why } = history else {
+            panic!("{history:?}");
+        };
+        assert!(why.contains("to 0"), "{why}");
+    });
+    assert!(folder.path().join("db.broken").is_dir());
+}
+
+#[test]
 fn a_row_that_does_not_check_is_reported_by_check_and_replaced_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     block_on(make(folder.path()));
@@ -365,6 +408,34 @@ fn rebuild_writes_damaged_choices_anew_from_their_copy_and_the_other_way_round()
     fs::remove_file(&copy).unwrap();
     let rebuilt = block_on(rebuild(folder.path().to_owned())).unwrap();
     assert_eq!(rebuilt.mended, [copy]);
+    assert_eq!(check(folder.path()).unwrap().problems, [""; 0]);
+}
+
+#[test]
+fn a_copy_of_choices_that_is_out_of_date_is_reported_and_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(make(folder.path()));
+    let main = folder.path().join(format!("torrents/{IH}.json"));
+    let copy = folder.path().join(format!("torrents/{IH}.json.copy"));
+    let stale = fs::read(&copy).unwrap();
+    let later = Choices::new("/later".into());
+    block_on(async {
+        let (store, _) = open(folder.path()).await;
+        store.put_choices(IH, later.clone()).await.unwrap();
+        // As a process leaves it that is killed between the two.
+        fs::write(&copy, &stale).unwrap();
+        let catalog = store.catalog().await.unwrap();
+        assert_eq!(catalog.entries[0].choices, later);
+        assert_eq!(catalog.spared.len(), 1, "{catalog:?}");
+        assert_eq!(catalog.spared[0].0, copy);
+        store.close().await.unwrap();
+    });
+    let report = check(folder.path()).unwrap();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].contains("state rebuild"), "{report:?}");
+    let rebuilt = block_on(rebuild(folder.path().to_owned())).unwrap();
+    assert_eq!(rebuilt.mended, std::slice::from_ref(&copy));
+    assert_eq!(fs::read(&copy).unwrap(), fs::read(&main).unwrap());
     assert_eq!(check(folder.path()).unwrap().problems, [""; 0]);
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::crash::medium::Syncs;
 use super::*;
-use crate::store::database::Database;
+use crate::store::database::{Batch, Database};
 
 fn torrent(n: u32) -> InfoHash {
     let mut hash = [7; 20];
@@ -117,6 +117,44 @@ fn a_failure_before_the_barrier_fails_all_that_wait_for_it_and_no_other() {
             let record = store.load(torrent(n), PIECES, FILES).await.unwrap();
             let durable: Vec<u32> = record.unwrap().durable.iter().collect();
             assert_eq!(durable, expected, "{n}");
+        }
+    });
+}
+
+#[test]
+fn a_damaged_row_of_one_torrent_fails_no_other_that_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    block_on(async {
+        let (store, _) = open(folder.path()).await;
+        load_many(&store, 4).await;
+        let key = schema::Row::Page.numbered(&torrent(2), 0);
+        let wreck = move |database: &mut Database| {
+            let mut batch = Batch::default();
+            batch.put_sealed(&key, b"h torn");
+            database.apply(batch)
+        };
+        let wreck = store.ask(move |worker: &mut Worker| worker.with(wreck));
+        wreck.await.unwrap();
+        let (release, held) = hold_up(&store);
+        let mut commits = Vec::new();
+        for n in 0..4 {
+            let store = store.clone();
+            let commit = async move { store.commit(torrent(n), pieces([2])).await };
+            commits.push(tokio::spawn(commit));
+            tokio::task::yield_now().await;
+        }
+        drop(release);
+        held.await.unwrap();
+        for (n, commit) in commits.into_iter().enumerate() {
+            match (n, commit.await.unwrap()) {
+                (2, Err(StoreError::Damaged { .. })) | (0 | 1 | 3, Ok(())) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        for n in [0, 1, 3] {
+            let record = store.load(torrent(n), PIECES, FILES).await.unwrap();
+            let durable: Vec<u32> = record.unwrap().durable.iter().collect();
+            assert_eq!(durable, [2], "{n}");
         }
     });
 }

@@ -171,6 +171,12 @@ impl Witness {
 }
 
 impl Cut {
+    /// Whether a sync covered the name `name` in the folder.
+    pub(super) fn is_durable(&self, name: &str) -> bool {
+        let names = self.synced.names.get(Path::new(""));
+        names.is_some_and(|names| names.contains_key(OsStr::new(name)))
+    }
+
     /// Makes a folder as it may be found after this cut.
     pub(super) fn build(&self, dice: &mut Dice, to: &Path) {
         fs::create_dir_all(to).unwrap();
