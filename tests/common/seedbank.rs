@@ -77,7 +77,7 @@ pub fn state(args: &[&OsStr], state: &Path) -> Command {
 }
 
 /// `inner` under another program: `wrapper` with its arguments, which must make it a child of ours all the same.
-pub fn under(inner: Command, wrapper: &[impl AsRef<OsStr>]) -> Command {
+pub fn under(inner: &Command, wrapper: &[impl AsRef<OsStr>]) -> Command {
     let mut outer = Command::new(&wrapper[0]);
     outer.args(&wrapper[1..]);
     outer.arg(inner.get_program()).args(inner.get_args());
@@ -141,7 +141,7 @@ impl Run {
 
     /// Runs it [`under`] another program.
     pub fn under(mut self, wrapper: &[impl AsRef<OsStr>]) -> Self {
-        self.command = under(self.command, wrapper);
+        self.command = under(&self.command, wrapper);
         self
     }
 

@@ -25,7 +25,7 @@ use crate::image::{self, Image, Kind};
 use crate::mutant::Mutant;
 
 /// Cuts on ext4 and XFS together, unless `SEEDBANK_CUTS` says otherwise.
-const CUTS: usize = 6;
+const CUTS: usize = 4;
 
 /// Cuts within which a client without syncs must be found out.
 const PATIENCE: usize = 4;
@@ -101,6 +101,8 @@ enum Without {
     EverySync,
     /// The names that the copies get are not synced; they themselves are.
     SyncsOfFolders,
+    /// Neither the copies nor their names are synced; what the state says is.
+    SyncsOfPayload,
 }
 
 /// What a cut left, before a client went on.
@@ -185,11 +187,16 @@ impl<'a> Rig<'a> {
         let mut command = seedbank::state(&args, &self.state());
         if let Some((mutant, without)) = mutant {
             let payload = self.payload(to);
-            let folders = match without {
+            let within = payload.join("within");
+            let unfinished = format!(".{name}.moving");
+            let copies = [payload.join(&unfinished), within.join(&unfinished)];
+            let folders = [dir, payload, within];
+            let paths = match without {
                 Without::EverySync => Vec::new(),
-                Without::SyncsOfFolders => vec![dir, payload.join("within"), payload],
+                Without::SyncsOfFolders => folders.to_vec(),
+                Without::SyncsOfPayload => [&copies[..], &folders].concat(),
             };
-            command = mutant.command(command, &folders);
+            command = mutant.command(&command, &paths);
         }
         Process::spawn("seedbank state move", &mut command)
     }
@@ -372,14 +379,23 @@ fn a_move_that_does_not_sync_is_found_out() {
         "a_move_that_does_not_sync_is_found_out",
         |kind, subject, random| {
             use Place::{First, Other, Second};
-            for (from, to, without) in [
-                (First, Other, Without::EverySync),
-                (First, Second, Without::EverySync),
+            let tries = [
+                (First, Other, Without::EverySync, Taken::Only(Other)),
+                (First, Second, Without::EverySync, Taken::Only(First)),
                 // The state has the other image synced all the time.
-                (Other, First, Without::SyncsOfFolders),
-            ] {
-                find_out(kind, subject, Route { from, to }, (mutant, without), random);
-            }
+                (Other, First, Without::SyncsOfFolders, Taken::Both),
+                (Other, First, Without::SyncsOfPayload, Taken::Both),
+            ];
+            thread::scope(|scope| {
+                for (from, to, without, taken) in tries {
+                    let mut random = Random::new(random.next());
+                    let route = Route { from, to };
+                    scope.spawn(move || {
+                        let mutant = (mutant, without);
+                        find_out(kind, subject, route, mutant, taken, &mut random);
+                    });
+                }
+            });
         },
     );
 }
@@ -390,6 +406,7 @@ fn find_out(
     subject: &Subject,
     route: Route,
     (mutant, without): (&Mutant, Without),
+    taken: Taken,
     random: &mut Random,
 ) {
     for attempt in 1..=PATIENCE {
@@ -397,7 +414,7 @@ fn find_out(
         let mut moving = rig.moving(route.to, Some((mutant, without)));
         // It believes that all is well, and so does whoever reads what it says.
         moving.succeed(wait::TRANSFER);
-        rig.cut(Taken::Only(route.to), &mut moving, random);
+        rig.cut(taken, &mut moving, random);
         let Found { lost, broken, .. } = rig.look(route);
         // A rename that is undone loses no bytes, but the state speaks of another folder.
         if !lost.is_empty() || (route.from.is_on(route.to) && !broken.is_empty()) {

@@ -54,7 +54,7 @@ impl Mutant {
     }
 
     /// `command`, mutated; only where it syncs one of the paths `only`, if there are any.
-    pub(crate) fn command(&self, command: Command, only: &[PathBuf]) -> Command {
+    pub(crate) fn command(&self, command: &Command, only: &[PathBuf]) -> Command {
         seedbank::under(command, &self.wrapper(only))
     }
 
