@@ -76,6 +76,20 @@ pub fn state(args: &[&OsStr], state: &Path) -> Command {
     command
 }
 
+/// `inner` under another program: `wrapper` with its arguments, which must make it a child of ours all the same.
+pub fn under(inner: &Command, wrapper: &[impl AsRef<OsStr>]) -> Command {
+    let mut outer = Command::new(&wrapper[0]);
+    outer.args(&wrapper[1..]);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
+}
+
 /// `seedbank get SOURCE… --dest DEST --state STATE …`
 pub fn get_all(sources: &[&Path], dest: &Path, state: &Path) -> Run {
     Run::new("get", sources, dest, state)
@@ -125,19 +139,9 @@ impl Run {
         self
     }
 
-    /// Runs it under another program: `wrapper` with its arguments, which must make it a child of ours all the same.
+    /// Runs it [`under`] another program.
     pub fn under(mut self, wrapper: &[impl AsRef<OsStr>]) -> Self {
-        let inner = self.command;
-        let mut outer = Command::new(&wrapper[0]);
-        outer.args(&wrapper[1..]);
-        outer.arg(inner.get_program()).args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => outer.env(name, value),
-                None => outer.env_remove(name),
-            };
-        }
-        self.command = outer;
+        self.command = under(&self.command, wrapper);
         self
     }
 

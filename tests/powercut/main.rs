@@ -21,6 +21,7 @@ mod download;
 mod image;
 mod load;
 mod moment;
+mod moving;
 mod mutant;
 mod promise;
 mod table;

@@ -1,8 +1,9 @@
 //! The client with some of its syncs removed: strace answers them with success, and the kernel never sees them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::common::seedbank::Run;
+use crate::common::seedbank::{self, Run};
 use crate::common::skip;
 
 /// A client that does not do what it says.
@@ -43,20 +44,31 @@ impl Mutant {
         ]
     }
 
-    /// `run`, which downloads into `dest`, mutated. The client is our own child all the same, and the tracer a grandchild that ends
-    /// with it.
+    /// `run`, which downloads into `dest`, mutated.
     pub(crate) fn applied_to(&self, run: Run, dest: &Path) -> Run {
+        let only = self.only.map(|name| {
+            let above = dest.parent().unwrap().canonicalize().unwrap();
+            above.join(dest.file_name().unwrap()).join(name)
+        });
+        run.under(&self.wrapper(only.as_slice()))
+    }
+
+    /// `command`, mutated; only where it syncs one of the paths `only`, if there are any.
+    pub(crate) fn command(&self, command: &Command, only: &[PathBuf]) -> Command {
+        seedbank::under(command, &self.wrapper(only))
+    }
+
+    /// The client is our own child all the same, and the tracer a grandchild that ends with it.
+    fn wrapper(&self, only: &[PathBuf]) -> Vec<String> {
         let calls = self.calls;
         let mut wrapper = vec![self.tracer.to_str().unwrap().to_owned()];
         wrapper.extend(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null"].map(str::to_owned));
         // What is not traced is not tampered with either.
         wrapper.extend(["-e".to_owned(), format!("trace={calls}")]);
         wrapper.extend(["-e".to_owned(), format!("inject={calls}:retval=0")]);
-        if let Some(name) = self.only {
-            let above = dest.parent().unwrap().canonicalize().unwrap();
-            let path = above.join(dest.file_name().unwrap()).join(name);
+        for path in only {
             wrapper.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
         }
-        run.under(&wrapper)
+        wrapper
     }
 }
