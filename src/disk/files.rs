@@ -8,14 +8,11 @@ use std::sync::{Arc, OnceLock};
 use super::create::{FileState, Ready};
 use super::file::OpenFile;
 use super::handles::Handles;
-use super::hash::PieceHasher;
+use super::hash::{CHUNK, PieceHasher, sha1_of_zeros};
 use super::lock::{self, Hold};
 use super::place::{Place, identity};
 use super::{DiskError, Layout, SpecKind};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
-
-/// Bytes read and hashed at once: a multiple of the block, small enough to be hashed out of the processor's cache.
-const CHUNK: usize = 256 << 10;
 
 /// The files themselves; everything here blocks.
 #[derive(Debug)]
@@ -150,15 +147,27 @@ impl Files {
     }
 
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.read_by(offset, buffer, |_, _| Ok(()))
+    }
+
+    /// Reads, and has each file and its number looked at right after bytes were read from it.
+    fn read_by(
+        &self,
+        offset: u64,
+        buffer: &mut [u8],
+        look: impl Fn(usize, &OpenFile) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
         let mut rest = buffer;
         for span in self.layout.spans(offset, rest.len() as u64) {
             let (now, later) = rest.split_at_mut(span.len as usize);
             rest = later;
             if span.pad {
                 now.fill(0);
-            } else {
-                self.file(span.file)?.read_at(span.offset, now)?;
+                continue;
             }
+            let file = self.file(span.file)?;
+            file.read_at(span.offset, now)?;
+            look(span.file, &file)?;
         }
         Ok(())
     }
@@ -193,25 +202,16 @@ impl Files {
 
     /// Looks after each read, so that what is given was read before anybody touched the file.
     fn read_trusted(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let mut rest = buffer;
-        for span in self.layout.spans(offset, rest.len() as u64) {
-            let (now, later) = rest.split_at_mut(span.len as usize);
-            rest = later;
-            if span.pad {
-                now.fill(0);
-                continue;
-            }
-            let file = self.file(span.file)?;
-            file.read_at(span.offset, now)?;
+        self.read_by(offset, buffer, |at, file| {
             let found = file.identity()?;
             // While we write to it, it changes all the time.
-            let judged = self.judged[span.file].get();
+            let judged = self.judged[at].get();
             let judged = judged.filter(|_| !self.writable.load(Ordering::Acquire));
             if judged.is_some_and(|judged| !judged.is_unchanged(&found)) {
                 return Err(DiskError::vanished(file.path()));
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     pub(super) fn check(
@@ -305,17 +305,9 @@ impl Files {
 
     pub(super) fn hash_of_zeros(&self, piece: PieceIndex) -> [u8; 20] {
         let geometry = self.layout.geometry();
-        let of = |len: u32| {
-            let mut hasher = PieceHasher::new(false);
-            let zeros = vec![0; CHUNK.min(len as usize)];
-            for at in (0..len as usize).step_by(CHUNK) {
-                hasher.update(&zeros[..CHUNK.min(len as usize - at)]);
-            }
-            hasher.finish().0
-        };
         match geometry.len_of(piece) {
-            len if len == geometry.piece_len() => *self.zeros.get_or_init(|| of(len)),
-            shorter => of(shorter),
+            len if len == geometry.piece_len() => *self.zeros.get_or_init(|| sha1_of_zeros(len)),
+            shorter => sha1_of_zeros(shorter),
         }
     }
 
@@ -396,16 +388,20 @@ impl Files {
         dirty.map(|file| file.sync()).fold(Ok(()), Result::and)
     }
 
+    /// As [`OpenFile::forget_if_poisoned`], for every open file.
+    pub(super) fn forget_if_poisoned(&self) {
+        for file in self.open_files() {
+            file.forget_if_poisoned();
+        }
+    }
+
     pub(super) fn close(&self) -> Result<(), DiskError> {
         self.writable.store(false, Ordering::Release);
         let synced = self.sync_dirty();
         // Also those that a read still uses, which would outlive this.
-        self.open_files()
-            .iter()
-            .for_each(|file| file.forget_if_poisoned());
+        self.forget_if_poisoned();
         self.handles.forget(self.id);
         for file in self.locked.values() {
-            file.forget_if_poisoned();
             lock::release(file.file());
         }
         synced

@@ -13,6 +13,8 @@ use super::reader::Reader;
 use super::{DiskError, Layout};
 use crate::base::{BLOCK_LEN, FileIdentity, PieceIndex};
 
+/// Bytes read and hashed at once: a multiple of the block, small enough to be hashed out of the processor's cache.
+pub(super) const CHUNK: usize = 256 << 10;
 /// Bytes of pieces that wait for a hash, beyond the one piece for each thread that there must be.
 const AHEAD: usize = 16 << 20;
 
@@ -22,6 +24,17 @@ const HELD: usize = 256 << 20;
 /// SHA-1 of `data`.
 pub fn sha1(data: &[u8]) -> [u8; 20] {
     Sha1::digest(data).into()
+}
+
+/// SHA-1 of `len` zeros.
+pub(super) fn sha1_of_zeros(len: u32) -> [u8; 20] {
+    let len = len as usize;
+    let zeros = vec![0; CHUNK.min(len)];
+    let mut hasher = PieceHasher::new(false);
+    for at in (0..len).step_by(CHUNK) {
+        hasher.update(&zeros[..CHUNK.min(len - at)]);
+    }
+    hasher.finish().0
 }
 
 /// BLAKE3 of each block of a piece.

@@ -313,10 +313,7 @@ impl Payload {
     pub async fn forget_if_poisoned(&self) {
         let files = Arc::clone(&self.files);
         let forget = move || {
-            files
-                .open_files()
-                .iter()
-                .for_each(|file| file.forget_if_poisoned());
+            files.forget_if_poisoned();
             Ok(())
         };
         // Only a worker that is gone fails here, and with it all that it would be needed for.

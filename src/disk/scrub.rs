@@ -2,12 +2,9 @@
 
 use super::DiskError;
 use super::files::Files;
-use super::hash::PieceHasher;
+use super::hash::{CHUNK, PieceHasher};
 use super::reader::Reader;
 use crate::base::{PieceDigest, PieceIndex};
-
-/// Bytes read and hashed at once.
-const CHUNK: usize = 256 << 10;
 
 /// What re-reading a piece that is shared brought to light.
 #[derive(Clone, Debug)]

@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::hash::{PieceHasher, join};
-use super::place::{Place, identity};
+use super::create;
+use super::hash::{CHUNK, PieceHasher, join, sha1_of_zeros};
+use super::place::Place;
 use super::reader::Reader;
-use super::{DiskError, FileSpec, Layout, SpecKind, Subtree};
+use super::{DiskError, Layout, SpecKind, Subtree};
 use crate::base::{FileIdentity, PieceIndex};
 
-/// Bytes read and hashed at once: so few that they are hashed out of the processor's cache, so many that a disk reads in one go.
-const CHUNK: usize = 256 << 10;
 /// Bytes of pieces that one thread takes in a row, so that even small pieces are read sequentially.
 const STRETCH: usize = 4 << 20;
 
@@ -63,19 +62,7 @@ pub struct Verification<'a> {
 /// # Errors
 /// If that cannot be told, or something other than a file has a file's name.
 pub fn identities(layout: &Layout) -> Result<Vec<Option<FileIdentity>>, DiskError> {
-    let place = match Place::open(layout.root()) {
-        Ok(place) => place,
-        Err(DiskError::NotFound { .. }) => return Ok(vec![None; layout.files().len()]),
-        Err(error) => return Err(error),
-    };
-    let look = |file: &FileSpec| match file.kind {
-        SpecKind::Payload => {
-            let found = place.look(layout.relative(&file.path))?;
-            Ok(found.map(|found| identity(&found)))
-        }
-        SpecKind::Pad | SpecKind::Symlink { .. } => Ok(None),
-    };
-    layout.files().iter().map(look).collect()
+    Ok(create::look(layout)?.files)
 }
 
 /// BLAKE3 of the payload files, one after the other; pads are no files. Leaves the page cache as it is.
@@ -269,13 +256,6 @@ struct Zeros(Mutex<HashMap<u32, [u8; 20]>>);
 impl Zeros {
     fn hash(&self, len: u32) -> [u8; 20] {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.entry(len).or_insert_with(|| {
-            let zeros = vec![0; CHUNK.min(len as usize)];
-            let mut hasher = PieceHasher::new(false);
-            for at in (0..len as usize).step_by(CHUNK) {
-                hasher.update(&zeros[..CHUNK.min(len as usize - at)]);
-            }
-            hasher.finish().0
-        })
+        *known.entry(len).or_insert_with(|| sha1_of_zeros(len))
     }
 }
