@@ -87,6 +87,16 @@ impl Process {
 
     /// Sends SIGSTOP and waits until every thread of it stands still, which is after the system call that it is in.
     pub fn freeze(&self) {
+        self.stop(&['T', 't', 'Z', 'X']);
+    }
+
+    /// Sends SIGSTOP and waits until no thread of it will do anything more, but for what the kernel does to end the system calls that
+    /// wait for a disk.
+    pub fn halt(&self) {
+        self.stop(&['T', 't', 'Z', 'X', 'D']);
+    }
+
+    fn stop(&self, states: &[char]) {
         self.signal(Signal::STOP);
         let threads = format!("/proc/{}/task", self.pid());
         let stands = |thread: std::io::Result<std::fs::DirEntry>| {
@@ -94,7 +104,7 @@ impl Process {
             // The state follows the name, which ends with the last parenthesis.
             stat.is_ok_and(|stat| {
                 let state = stat.rsplit(") ").next().unwrap_or_default();
-                state.starts_with(['T', 't', 'Z', 'X'])
+                state.starts_with(states)
             })
         };
         wait::until("a stopped process", wait::SOON, || {

@@ -1,12 +1,17 @@
 //! A filesystem of one's own in a file, whose power can be cut.
 //!
 //! A cut drops what the filesystem has not handed to its disk. On ext4 and XFS the kernel does that on demand: the shutdown
-//! call without a flush of the log stops every write at that moment. btrfs has no such call, so the client is stopped, the
-//! image is copied as it stands, and the copy is what is mounted afterwards. Reading the image past the loop device is sound: the
-//! device writes to it through the page cache of the file that we read, so the copy has what the device was given and nothing of
-//! what btrfs still keeps in pages of its own. (The test that runs the client without syncs shows that it does.) All threads stand
-//! still before the copy begins, so no sync is under way; a copy takes time, and one that saw the end of a sync and not its
-//! beginning would show what no disk does.
+//! call without a flush of the log stops every write at that moment. The client is told to stop just before, so that a sync may be
+//! under way, but nobody acts on its end. For on ext4 (Linux 6.18) a sync that meets the shutdown may wait for a journal
+//! transaction that is thrown away, and then return as if all were well: a program that does nothing but write and sync with
+//! four threads, cut 200 times, had 139 last syncs that lied so, each of which returned 1.4 to 2 ms after the shutdown began. Of a
+//! real cut no program sees the end.
+//!
+//! btrfs has no such call, so the client is stopped, the image is copied as it stands, and the copy is what is mounted afterwards.
+//! Reading the image past the loop device is sound: the device writes to it through the page cache of the file that we read, so the
+//! copy has what the device was given and nothing of what btrfs still keeps in pages of its own. (The test that runs the client
+//! without syncs shows that it does.) All threads stand still before the copy begins, so no sync is under way; a copy takes time, and
+//! one that saw the end of a sync and not its beginning would show what no disk does.
 #![allow(unsafe_code, reason = "ioctl(2) that cuts the power")]
 
 use std::fmt;
@@ -168,8 +173,9 @@ impl Drop for Image {
 /// Cuts the power of all of `images`, in this order and without a pause, kills the client, and leaves the images as a machine would
 /// find them that starts again: not mounted.
 pub(crate) fn cut(images: &mut [&mut Image], client: &mut Process) {
+    let runs = client.runs();
     if images.iter().any(|image| image.kind == Kind::Btrfs) {
-        if client.runs() {
+        if runs {
             client.freeze();
         }
         for image in images.iter() {
@@ -178,6 +184,9 @@ pub(crate) fn cut(images: &mut [&mut Image], client: &mut Process) {
             run(copy.arg(&image.file).arg(image.aside()));
         }
     } else {
+        if runs {
+            client.halt();
+        }
         images.iter().for_each(|image| image.shut_down());
     }
     client.kill();

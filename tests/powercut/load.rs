@@ -70,20 +70,30 @@ impl Load {
     }
 }
 
-/// Whether the bytes of `piece` below `dest` are those of the torrent.
-pub(crate) fn is_right(torrent: &Torrent, dest: &Path, piece: u32) -> bool {
+/// Why the bytes of `piece` below `dest` are not those of the torrent, if they are not.
+pub(crate) fn fault(torrent: &Torrent, dest: &Path, piece: u32) -> Option<String> {
     let mut bytes = Vec::new();
     for span in spans(torrent, piece) {
         let mut part = vec![0; usize::try_from(span.len).unwrap()];
         let read = File::open(span.path(torrent, dest))
             .and_then(|file| file.read_exact_at(&mut part, span.offset));
-        if read.is_err() {
-            return false;
+        if let Err(error) = read {
+            return Some(error.to_string());
         }
         bytes.append(&mut part);
     }
     let hash: [u8; 20] = Sha1::digest(&bytes).into();
-    hash == torrent.hashes[piece as usize]
+    if hash == torrent.hashes[piece as usize] {
+        return None;
+    }
+    let zeros = bytes
+        .chunks(4096)
+        .filter(|page| page.iter().all(|&byte| byte == 0));
+    Some(format!(
+        "wrong bytes, {} of {} pages zeros",
+        zeros.count(),
+        bytes.len().div_ceil(4096)
+    ))
 }
 
 /// Whether anything was ever written where `piece` lies below `dest`. A client need not hash what is nothing but a hole.

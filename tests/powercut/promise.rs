@@ -63,6 +63,8 @@ pub(crate) struct Found {
 pub(crate) struct Damage {
     /// Pieces called durable whose bytes are not there.
     pub(crate) false_bits: usize,
+    /// What is wrong with each of them.
+    pub(crate) faults: Vec<String>,
     /// Torrents that were listed and are not any more.
     pub(crate) lost_torrents: usize,
     /// Other promises that do not hold, one line each.
@@ -78,6 +80,7 @@ impl Damage {
     /// Adds what else went wrong.
     pub(crate) fn add(&mut self, mut other: Self) {
         self.false_bits += other.false_bits;
+        self.faults.append(&mut other.faults);
         self.lost_torrents += other.lost_torrents;
         self.broken.append(&mut other.broken);
     }
@@ -122,8 +125,14 @@ pub(crate) fn inspect(
         if promise.listed && !found.catalogued {
             damage.lost_torrents += 1;
         }
-        let is_false = |&&piece: &&u32| !load::is_right(torrent, dest, piece);
-        damage.false_bits += found.durable.iter().filter(is_false).count();
+        for &piece in &found.durable {
+            if let Some(fault) = load::fault(torrent, dest, piece) {
+                damage.false_bits += 1;
+                damage
+                    .faults
+                    .push(format!("{name}, piece {piece}: {fault}"));
+            }
+        }
         let touched = (0..torrent.pieces).filter(|&piece| load::is_touched(torrent, dest, piece));
         found.touched = touched.count() as u64;
         promise.kept.clone_from(&found.durable);
