@@ -11,6 +11,7 @@
 //!
 //! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
 
+mod arrival;
 mod checkpoint;
 mod copy;
 mod create;
