@@ -215,7 +215,7 @@ pub const EVENT_QUEUE: usize = 32_768;
 // --- disk -------------------------------------------------------------------------------------
 
 /// Received bytes that wait for the disk, over all torrents. Connections pause reading beyond it.
-pub const WRITE_BUDGET: usize = 32 << 20;
+pub const WRITE_BUDGET: usize = 16 << 20;
 /// Verified bytes that may wait to become durable: the most that is ever hashed again after a crash.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Jobs that wait for one disk thread. Whoever submits more waits with them.

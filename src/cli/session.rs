@@ -19,6 +19,11 @@ use super::signals::Stop;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The last events get this long to be printed when their reader is slow.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Most threads that serve connections: each moves more than a gigabyte a second. As many cores are left to the disk threads, which
+/// hash; on two cores a second one took a tenth more time for the same download, spent on waking each other.
+const NETWORK_THREADS_MAX: usize = 8;
+/// Events wait this long for others to be printed with them: each wake of the thread that prints costs more than the line.
+const GATHER: Duration = Duration::from_millis(5);
 /// Events printed with one write.
 const EVENTS_AT_ONCE: usize = 512;
 
@@ -58,7 +63,9 @@ pub(crate) fn run<T>(
     out: &Arc<Output>,
     work: impl AsyncFnOnce(&Session<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).clamp(1, NETWORK_THREADS_MAX))
         .enable_all()
         .build();
     let runtime = runtime
@@ -130,6 +137,7 @@ fn print_events(
         loop {
             match events.blocking_recv() {
                 Ok(event) => {
+                    std::thread::sleep(GATHER);
                     let mut batch = vec![event];
                     let after = next_events(&mut events, &mut batch);
                     out.events(&batch);

@@ -31,6 +31,8 @@ pub(super) struct OpenFile {
     written: AtomicU64,
     /// How many of them were written before the last sync.
     synced: AtomicU64,
+    /// Held while bytes are written by a call.
+    writing: Mutex<()>,
     /// Held while it is synced. The kernel tells a failed write-back once only, to whoever syncs first.
     syncing: Mutex<()>,
     /// Shared by all that open this file for one payload, and set for good by a sync that fails.
@@ -61,6 +63,7 @@ impl OpenFile {
             dirty: AtomicBool::new(false),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            writing: Mutex::new(()),
             syncing: Mutex::new(()),
             poisoned,
         }
@@ -126,6 +129,8 @@ impl OpenFile {
         }
         // pwrite would grow a file that was cut short, with zeros in between, and nobody would know.
         self.identity()?;
+        // The kernel lets one write at a time into a file, and those who wait for that burn the processor meanwhile.
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = medium::write_all(&*self.medium, &self.file, offset, data);
         written.map_err(|error| self.refused("write", data.len() as u64, error))
     }

@@ -11,6 +11,7 @@
 //!
 //! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
 
+mod arrival;
 mod checkpoint;
 mod copy;
 mod create;
@@ -29,6 +30,7 @@ mod pool;
 mod reader;
 mod relocate;
 mod scrub;
+mod sha1x2;
 mod sigbus;
 mod subtree;
 mod uncached;

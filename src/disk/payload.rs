@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
+use super::arrival::Arrival;
 use super::create::{Opened, Ready};
 use super::file::is_blank;
 use super::files::Files;
-use super::hash::{block_digests, sha1};
 use super::scrub::{self, Scrubbed};
 use super::{Disk, DiskError, Layout};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceDigest, PieceIndex};
@@ -40,7 +42,9 @@ impl Payload {
         &self.files.layout
     }
 
-    /// Hashes the piece `data` and writes it if it is good; what is bad never reaches the disk. `digests` asks for those of a good piece.
+    /// Hashes the piece `data`, of which nothing else is being written or read, and writes it if it is good; what is bad never reaches the
+    /// disk. `digests` asks for those of a good piece. Once that is written, and before this returns, `written` is done on a thread of the
+    /// disk's, which it should not hold up for long.
     ///
     /// # Errors
     /// As [`Payload::write`]; then the piece may be written in part.
@@ -50,20 +54,20 @@ impl Payload {
         data: impl AsRef<[u8]> + Send + 'static,
         expected: [u8; 20],
         digests: bool,
+        written: impl FnOnce() + Send + 'static,
     ) -> Result<Checked, DiskError> {
-        let files = Arc::clone(&self.files);
-        let job = move || {
-            let data = data.as_ref();
-            let geometry = files.layout.geometry();
-            if data.len() != geometry.len_of(piece) as usize || sha1(data) != expected {
-                let digests = block_digests(data);
-                return Ok(Checked::Bad { digests });
-            }
-            files.write(geometry.offset_of(piece), data)?;
-            let digests = digests.then(|| block_digests(data));
-            Ok(Checked::Good { digests })
+        let (answer, checked) = oneshot::channel();
+        let arrival = Arrival {
+            files: Arc::clone(&self.files),
+            piece,
+            data: Box::new(data),
+            expected,
+            digests,
+            written: Box::new(written),
+            answer,
         };
-        self.disk.run(piece, job).await
+        self.disk.settle(arrival).await;
+        checked.await.unwrap_or(Err(DiskError::Stopped))
     }
 
     /// Writes `data`, unchecked.
@@ -89,7 +93,8 @@ impl Payload {
         self.disk.run(range.piece(), job).await
     }
 
-    /// Reads a piece back and hashes it. Digests of a bad piece are given only if asked for.
+    /// Reads a piece back and hashes it. Digests of a bad piece are given only if asked for. If it is good, `found` is done before this
+    /// returns, on a thread of the disk's.
     ///
     /// # Errors
     /// As [`Payload::read`].
@@ -98,9 +103,16 @@ impl Payload {
         piece: PieceIndex,
         expected: [u8; 20],
         digests: bool,
+        found: impl FnOnce() + Send + 'static,
     ) -> Result<Checked, DiskError> {
         let files = Arc::clone(&self.files);
-        let job = move || files.check(piece, expected, digests);
+        let job = move || {
+            let checked = files.check(piece, expected, digests)?;
+            if let Checked::Good { .. } = checked {
+                found();
+            }
+            Ok(checked)
+        };
         self.disk.run(piece, job).await
     }
 

@@ -1,8 +1,8 @@
 //! The threads that block so that nobody else has to: bounded queues in, one answer out.
 //!
-//! Work on one piece always goes to the same thread, so it is done in the order in which it was submitted. What may take long without
-//! using the processor (syncing, allocating) has threads of its own, so that no transfer waits behind it; so has re-reading what is
-//! shared, which nobody waits for.
+//! Work on one piece always goes to the same thread, so it is done in the order in which it was submitted. Pieces that came whole, of
+//! which nothing else is under way, have threads of their own that take two at a time. So has what may take long without using the
+//! processor (syncing, allocating), so that no transfer waits behind it, and re-reading what is shared, which nobody waits for.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::arrival::Arrival;
 use super::create::{self, Access, Found, Opened};
 use super::handles::Handles;
 use super::{DiskError, Kernel, Layout, Medium, Payload, WritePath};
@@ -31,10 +32,12 @@ pub struct Disk {
 
 #[derive(Debug)]
 struct Pool {
-    data: Vec<Arc<Lane>>,
-    slow: Arc<Lane>,
+    data: Vec<Arc<Lane<Job>>>,
+    /// Made when it is first needed: who only shares has none.
+    arrivals: OnceLock<Arc<Lane<Arrival>>>,
+    slow: Arc<Lane<Job>>,
     /// Made when it is first needed: most processes scrub nothing.
-    scrub: OnceLock<Arc<Lane>>,
+    scrub: OnceLock<Arc<Lane<Job>>>,
     handles: Arc<Handles>,
     medium: Arc<dyn Medium>,
     payloads: AtomicU64,
@@ -43,6 +46,9 @@ struct Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         for lane in self.data.iter().chain([&self.slow]).chain(self.scrub.get()) {
+            lane.close();
+        }
+        if let Some(lane) = self.arrivals.get() {
             lane.close();
         }
     }
@@ -65,6 +71,7 @@ impl Disk {
         let data = (0..threads.max(1)).map(|at| Lane::start(&format!("disk-{at}"), 1));
         let pool = Pool {
             data: data.collect(),
+            arrivals: OnceLock::new(),
             slow: Lane::start("disk-sync", SLOW_THREADS),
             scrub: OnceLock::new(),
             handles: Arc::new(Handles::new()),
@@ -147,6 +154,15 @@ impl Disk {
         lane.submit(job).await
     }
 
+    /// Waits for room in the queue of pieces that came whole, and leaves `arrival` there.
+    pub(super) async fn settle(&self, arrival: Arrival) {
+        // A file takes one write at a time, so more threads than that would wait for each other.
+        let threads = self.threads().div_ceil(2);
+        let start = || Lane::pairing("disk-write", threads, Arrival::settle);
+        let lane = self.pool.arrivals.get_or_init(start);
+        lane.leave(arrival).await;
+    }
+
     /// Does `job` on a thread for slow things.
     pub(super) async fn run_slow<T: Send + 'static>(
         &self,
@@ -184,43 +200,32 @@ impl<T> Pending<T> {
 }
 
 /// A bounded queue and the threads that empty it.
-#[derive(Default)]
-struct Lane {
-    queue: Mutex<Queue>,
+struct Lane<J> {
+    queue: Mutex<Queue<J>>,
     ready: Condvar,
+    /// Whether two jobs that wait are taken at once.
+    pairs: bool,
+    work: fn(J, Option<J>),
 }
 
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
+struct Queue<J> {
+    jobs: VecDeque<J>,
+    /// Threads at work.
+    busy: usize,
     /// Those who found the queue full; all are woken when there is room, and try again.
     waiting: Vec<oneshot::Sender<()>>,
     closed: bool,
 }
 
-impl std::fmt::Debug for Lane {
+impl<J> std::fmt::Debug for Lane<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Lane({} jobs)", self.queue().jobs.len())
     }
 }
 
-impl Lane {
+impl Lane<Job> {
     fn start(name: &str, threads: usize) -> Arc<Self> {
-        let lane = Arc::new(Self::default());
-        for _ in 0..threads {
-            let lane = Arc::clone(&lane);
-            let started = std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || lane.work());
-            if let Err(error) = started {
-                panic!("cannot start a disk thread: {error}");
-            }
-        }
-        lane
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        Self::of(name, threads, false, |job, _| job())
     }
 
     async fn submit<T: Send + 'static>(
@@ -228,19 +233,58 @@ impl Lane {
         job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
     ) -> Pending<T> {
         let (answer, pending) = oneshot::channel();
-        let mut job: Job = Box::new(move || {
+        let job = move || {
             // Whoever asked may have gone; the job is done all the same.
             let _ = answer.send(job());
+        };
+        self.leave(Box::new(job)).await;
+        Pending(pending)
+    }
+}
+
+impl<J: Send + 'static> Lane<J> {
+    /// A pair that waits for each thread at work is left to it; only what exceeds that wakes another.
+    const PATIENCE: usize = 2;
+
+    /// A lane that takes two jobs at once where two wait.
+    fn pairing(name: &str, threads: usize, work: fn(J, Option<J>)) -> Arc<Self> {
+        Self::of(name, threads, true, work)
+    }
+
+    fn of(name: &str, threads: usize, pairs: bool, work: fn(J, Option<J>)) -> Arc<Self> {
+        let lane = Arc::new(Self {
+            queue: Mutex::new(Queue {
+                jobs: VecDeque::new(),
+                busy: 0,
+                waiting: Vec::new(),
+                closed: false,
+            }),
+            ready: Condvar::new(),
+            pairs,
+            work,
         });
+        for _ in 0..threads {
+            let lane = Arc::clone(&lane);
+            let started = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || lane.run());
+            if let Err(error) = started {
+                panic!("cannot start a disk thread: {error}");
+            }
+        }
+        lane
+    }
+
+    /// Waits for room and leaves `job` in the queue.
+    async fn leave(&self, mut job: J) {
         while let Err((back, room)) = self.offer(job) {
             job = back;
             let _ = room.await;
         }
-        Pending(pending)
     }
 
     /// Queues `job`, or gives it back with a sign that there is room again.
-    fn offer(&self, job: Job) -> Result<(), (Job, oneshot::Receiver<()>)> {
+    fn offer(&self, job: J) -> Result<(), (J, oneshot::Receiver<()>)> {
         let mut queue = self.queue();
         if queue.jobs.len() >= limits::DISK_QUEUE {
             let (wake, room) = oneshot::channel();
@@ -248,26 +292,36 @@ impl Lane {
             return Err((job, room));
         }
         queue.jobs.push_back(job);
-        self.ready.notify_one();
+        // Whoever is at work looks into the queue again before it rests.
+        if !self.pairs || queue.jobs.len() > Self::PATIENCE * queue.busy {
+            self.ready.notify_one();
+        }
         Ok(())
     }
 
-    fn work(&self) {
-        while let Some(job) = self.next() {
+    fn run(&self) {
+        while let Some((job, another)) = self.next() {
             // A job that panics has dropped its answer, which its asker sees as `Stopped`; the thread serves others too.
-            let _ = catch_unwind(AssertUnwindSafe(job));
+            let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(job, another)));
+            self.queue().busy -= 1;
         }
     }
 
     /// Waits for a job; `None` once the lane is closed and empty.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<(J, Option<J>)> {
         let mut queue = self.queue();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
+                queue.busy += 1;
+                let another = if self.pairs {
+                    queue.jobs.pop_front()
+                } else {
+                    None
+                };
                 for wake in queue.waiting.drain(..) {
                     let _ = wake.send(());
                 }
-                return Some(job);
+                return Some((job, another));
             }
             if queue.closed {
                 return None;
@@ -282,6 +336,12 @@ impl Lane {
     fn close(&self) {
         self.queue().closed = true;
         self.ready.notify_all();
+    }
+}
+
+impl<J> Lane<J> {
+    fn queue(&self) -> MutexGuard<'_, Queue<J>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::base::{BlockRange, Checked, PieceIndex, SharedBitfield};
 use crate::disk::{Checkpoint, DiskError, Payload};
 use crate::format::metainfo::Info;
 use crate::net::peer::Report;
-use crate::store::{KnownPeer, Note, Totals};
+use crate::store::{KnownPeer, Note, Notebook, Totals};
 use crate::swarm::{Config as SwarmConfig, PeerKey, Source, Start, Swarm};
 
 /// Peers that may request from us at once while we download.
@@ -73,6 +73,7 @@ pub(super) struct Active<'a> {
     pub(super) torrent: &'a AddTorrent,
     pub(super) info: Arc<Info>,
     pub(super) payload: Payload,
+    pub(super) notebook: Notebook,
     /// The payload for uploads, and what went wrong with them.
     pub(super) shelf: Shelf,
     failures: mpsc::Receiver<DiskError>,
@@ -155,6 +156,7 @@ impl<'a> Active<'a> {
             },
             failures,
             payload: prepared.payload,
+            notebook: prepared.notebook,
             links: Links::default(),
             scrubbing: Scrubbing::new(now),
             jobs: JoinSet::new(),

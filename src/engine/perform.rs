@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use super::active::{Active, Done};
 use super::events::{Event, Hex};
-use super::resources::Resources;
-use crate::base::{BlockRange, Checked, InfoHash, PieceIndex};
-use crate::disk::DiskError;
+use crate::base::{BlockRange, PieceIndex};
 use crate::net::peer::Command;
 use crate::store::Note;
 use crate::swarm::{Action, PeerKey};
@@ -91,11 +89,12 @@ impl Active<'_> {
     }
 
     /// R2b: a piece is noted before anybody hears that it is verified, so that a kill right after costs nothing.
-    pub(super) fn noting(&self, piece: PieceIndex) -> Noting {
-        Noting {
-            resources: Arc::clone(&self.resources),
-            info_hash: self.info.info_hash(),
-            piece,
+    pub(super) fn noting(&self, piece: PieceIndex) -> impl FnOnce() + Send + use<> {
+        let resources = Arc::clone(&self.resources);
+        let (info_hash, notebook) = (self.info.info_hash(), self.notebook.clone());
+        move || {
+            let noted = notebook.write(&[Note::Verified(piece.get())]);
+            resources.heed(info_hash, noted);
         }
     }
 
@@ -117,31 +116,8 @@ impl Active<'_> {
         let expected = *self.info.piece_hash(piece);
         let noted = self.noting(piece);
         self.jobs.spawn(async move {
-            let result = payload.check(piece, expected, digests).await;
-            Done::Checked {
-                piece,
-                result: noted.after(result).await,
-            }
+            let result = payload.check(piece, expected, digests, noted).await;
+            Done::Checked { piece, result }
         });
-    }
-}
-
-/// A note to be made of a piece if it turns out good.
-pub(super) struct Noting {
-    resources: Arc<Resources>,
-    info_hash: InfoHash,
-    piece: PieceIndex,
-}
-
-impl Noting {
-    pub(super) async fn after(
-        self,
-        result: Result<Checked, DiskError>,
-    ) -> Result<Checked, DiskError> {
-        if let Ok(Checked::Good { .. }) = result {
-            let note = vec![Note::Verified(self.piece.get())];
-            self.resources.note(self.info_hash, note).await;
-        }
-        result
     }
 }

@@ -18,7 +18,7 @@ use super::status::{State, Status};
 use crate::base::{Bitfield, BlockRange, FileIdentity, PieceIndex};
 use crate::disk::{Access, DiskError, FileSpec, Layout, Payload, SpecKind};
 use crate::format::metainfo::{FileKind, Info};
-use crate::store::{Choices, Commit, Moving, Record};
+use crate::store::{Choices, Commit, Moving, Notebook, Record};
 
 /// Pieces that are hashed between two looks at whether they are still wanted.
 const BETWEEN_LOOKS: usize = 64;
@@ -30,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) verified: Bitfield,
     pub(super) partial: Vec<BlockRange>,
     pub(super) totals: crate::store::Totals,
+    /// For what is verified and not durable yet.
+    pub(super) notebook: Notebook,
 }
 
 /// Where the files of `info` lie below `dest`.
@@ -160,12 +162,15 @@ impl Preparation<'_> {
         }
         self.settle(&payload, &plan, &verified, &known, &found)
             .await?;
+        let notebook = self.resources.store.notebook(self.info.info_hash());
+        let notebook = notebook.await?;
         self.report(started, &plan, &verified);
         Ok(Prepared {
             payload,
             verified,
             partial: plan.partial,
             totals: known.record.map(|record| record.totals).unwrap_or_default(),
+            notebook,
         })
     }
 

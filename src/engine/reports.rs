@@ -149,10 +149,9 @@ impl Active<'_> {
                 let data = self.resources.spare.lend(data);
                 self.jobs.spawn(async move {
                     let result = payload
-                        .check_and_write(piece, data, expected, digests)
+                        .check_and_write(piece, data, expected, digests, noting)
                         .await;
                     drop(share);
-                    let result = noting.after(result).await;
                     Done::Checked { piece, result }
                 });
             }

@@ -16,7 +16,7 @@ use crate::disk::{Disk, Pace, WritePath};
 use crate::net::spare::Spare;
 use crate::net::throttle::Throttle;
 use crate::proto::wire::Reserved;
-use crate::store::{Note, Store};
+use crate::store::{Note, Store, StoreError};
 
 /// Handles to what is shared; each is cheap to use from many tasks at once.
 #[derive(Debug)]
@@ -100,7 +100,13 @@ impl Resources {
 
     /// Notes progress (R2b). Notes claim nothing: without them a crash costs a little more, which is said once.
     pub(super) async fn note(&self, info_hash: InfoHash, notes: Vec<Note>) {
-        if let Err(error) = self.store.note(info_hash, notes).await
+        let noted = self.store.note(info_hash, notes).await;
+        self.heed(info_hash, noted);
+    }
+
+    /// Says, once, that progress could not be noted.
+    pub(super) fn heed(&self, info_hash: InfoHash, noted: Result<(), StoreError>) {
+        if let Err(error) = noted
             && !self.note_failed.swap(true, Ordering::Relaxed)
         {
             self.tell(Event::Warning {

@@ -55,7 +55,7 @@ pub use check::{Report, check};
 pub use digests::ScrubMark;
 pub use error::StoreError;
 pub use nodes::{Identity, KnownNode, SavedNodes};
-pub use notes::Note;
+pub use notes::{Note, Notebook};
 pub use open::History;
 pub use partial::Partial;
 pub use peers::KnownPeer;
@@ -250,6 +250,15 @@ impl Store {
     /// If the file cannot be written; then a crash costs more, and nothing else is lost.
     pub async fn note(&self, info_hash: InfoHash, notes: Vec<Note>) -> Result<(), StoreError> {
         self.ask(move |worker| worker.note(&info_hash, &notes))
+            .await
+    }
+
+    /// The notes of a torrent, for those who cannot wait for an answer.
+    ///
+    /// # Errors
+    /// If the store is closed.
+    pub async fn notebook(&self, info_hash: InfoHash) -> Result<Notebook, StoreError> {
+        self.ask(move |worker| Ok(worker.notes_of(&info_hash)))
             .await
     }
 

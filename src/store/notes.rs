@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::codec::Reader;
 use super::database::Epoch;
@@ -39,7 +40,31 @@ pub enum Note {
     },
 }
 
-/// The notes of one torrent.
+/// The notes of one torrent, to be written by whoever has something to note. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Notebook(Arc<Mutex<NoteLog>>);
+
+impl Notebook {
+    pub(super) fn open(folder: &Path, info_hash: &InfoHash, epoch: &Epoch) -> Self {
+        let log = NoteLog::open(folder, info_hash, epoch);
+        Self(Arc::new(Mutex::new(log)))
+    }
+
+    /// R2b, as [`Store::note`](super::Store::note), here and now: it costs a system call, which may wait for others that write notes of the same
+    /// torrent.
+    ///
+    /// # Errors
+    /// As [`Store::note`](super::Store::note).
+    pub fn write(&self, notes: &[Note]) -> Result<(), StoreError> {
+        self.log().append(notes)
+    }
+
+    pub(super) fn log(&self) -> MutexGuard<'_, NoteLog> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file of the notes of one torrent, and what is in it.
 #[derive(Debug)]
 pub(super) struct NoteLog {
     path: PathBuf,

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::catalog::{self, Choices};
 use super::database::{Database, Epoch};
 use super::error::StoreError;
-use super::notes::{Note, NoteLog};
+use super::notes::{Note, Notebook};
 use super::open::{Folder, History, panic_text};
 use super::progress::{self, Commit, Record};
 use super::schema::Row;
@@ -68,7 +68,7 @@ pub(super) struct Worker {
     epoch: Epoch,
     staged: Vec<Staged>,
     shapes: HashMap<InfoHash, Shape>,
-    notes: HashMap<InfoHash, NoteLog>,
+    notes: HashMap<InfoHash, Notebook>,
     /// Whether every name in the folder of the catalog is durable, so that what is there already need not be written again.
     catalog_is_durable: bool,
     /// Last, so that the lock is let go after the database.
@@ -155,7 +155,8 @@ impl Worker {
     }
 
     fn tidy(&mut self, staged: &Staged) -> Result<(), StoreError> {
-        let notes = self.notes_of(&staged.info_hash);
+        let notebook = self.notes_of(&staged.info_hash);
+        let mut notes = notebook.log();
         match &staged.covered {
             Covered::None => Ok(()),
             Covered::Pieces { pieces, blocks } => notes.drop_covered(pieces, *blocks),
@@ -224,7 +225,7 @@ impl Worker {
     pub(super) fn remove_torrent(&mut self, info_hash: &InfoHash) -> Result<(), StoreError> {
         // The catalog comes last: it is what brings a torrent back, and then all is hashed.
         self.remove_rows(info_hash, &Row::ALL)?;
-        self.notes_of(info_hash).remove()?;
+        self.notes_of(info_hash).log().remove()?;
         self.notes.remove(info_hash);
         self.shapes.remove(info_hash);
         self.catalogue(|state, _| catalog::remove(state, info_hash))
@@ -272,12 +273,13 @@ impl Worker {
             Err(StoreError::Damaged { what, .. }) => {
                 tracing::warn!(%info_hash, what, "the record of a torrent is damaged; it is checked anew");
                 self.remove_rows(info_hash, &Row::PROGRESS)?;
-                self.notes_of(info_hash).remove()?;
+                self.notes_of(info_hash).log().remove()?;
                 return Ok(None);
             }
             stored => stored?,
         };
-        let mut notes = self.notes_of(info_hash).notes();
+        let notebook = self.notes_of(info_hash);
+        let mut notes = notebook.log().notes();
         let Some(mut record) = stored else {
             // Rows without the one that ties them belong to nothing.
             self.remove_rows(info_hash, &Row::PROGRESS)?;
@@ -285,7 +287,7 @@ impl Worker {
         };
         notes.retain(|note| is_news(note, &record, shape));
         record.notes = notes;
-        record.noted_ns = self.notes_of(info_hash).written_ns();
+        record.noted_ns = notebook.log().written_ns();
         Ok(Some(record))
     }
 
@@ -343,7 +345,7 @@ impl Worker {
     }
 
     pub(super) fn note(&mut self, info_hash: &InfoHash, notes: &[Note]) -> Result<(), StoreError> {
-        self.notes_of(info_hash).append(notes)
+        self.notes_of(info_hash).write(notes)
     }
 
     fn shape_of(&self, info_hash: &InfoHash) -> Result<Shape, StoreError> {
@@ -353,10 +355,9 @@ impl Worker {
         })
     }
 
-    fn notes_of(&mut self, info_hash: &InfoHash) -> &mut NoteLog {
-        self.notes
-            .entry(*info_hash)
-            .or_insert_with(|| NoteLog::open(&self.folder.notes(), info_hash, &self.epoch))
+    pub(super) fn notes_of(&mut self, info_hash: &InfoHash) -> Notebook {
+        let open = || Notebook::open(&self.folder.notes(), info_hash, &self.epoch);
+        self.notes.entry(*info_hash).or_insert_with(open).clone()
     }
 }
 

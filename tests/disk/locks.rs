@@ -85,7 +85,7 @@ fn a_finished_payload_may_be_read_by_others_and_a_closed_one_written() {
     block_on(async {
         let one = rig.open_to_write().await.unwrap().payload;
         for piece in rig.pieces() {
-            one.check_and_write(piece, rig.data(piece), rig.hash(piece), false)
+            one.check_and_write(piece, rig.data(piece), rig.hash(piece), false, || ())
                 .await
                 .unwrap();
         }

@@ -70,7 +70,7 @@ fn make_and_write() {
             .payload;
         for piece in rig.pieces() {
             payload
-                .check_and_write(piece, rig.data(piece), rig.hash(piece), false)
+                .check_and_write(piece, rig.data(piece), rig.hash(piece), false, || ())
                 .await
                 .unwrap();
         }

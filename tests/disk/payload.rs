@@ -1,11 +1,12 @@
 //! Writing, reading, checking and syncing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use seedbank::base::Checked;
+use seedbank::base::{Checked, PieceIndex};
 use seedbank::disk::{Access, DiskError, FileState, WritePath, block_digests};
 
 use crate::rig::{PIECE, Rig, block_on, write};
@@ -29,7 +30,7 @@ fn both_write_paths_make_the_same_files() {
             let payload = opened.payload;
             for piece in rig.pieces().into_iter().rev() {
                 let checked = payload
-                    .check_and_write(piece, rig.data(piece), rig.hash(piece), true)
+                    .check_and_write(piece, rig.data(piece), rig.hash(piece), true, || ())
                     .await;
                 let digests = Some(block_digests(&rig.data(piece)));
                 assert_eq!(checked.unwrap(), Checked::Good { digests });
@@ -56,6 +57,39 @@ fn both_write_paths_make_the_same_files() {
 }
 
 #[test]
+fn pieces_that_come_at_once_are_judged_one_by_one() {
+    let rig = Rig::new(FILES);
+    block_on(async {
+        let payload = rig.open_to_write().await.unwrap().payload;
+        let told = Arc::new(Mutex::new(BTreeSet::new()));
+        let judge = |piece: PieceIndex| {
+            let (payload, told) = (payload.clone(), Arc::clone(&told));
+            let mut data = rig.data(piece);
+            let is_bad = piece.get() % 3 == 1;
+            data[0] ^= u8::from(is_bad);
+            let hash = rig.hash(piece);
+            tokio::spawn(async move {
+                let note = move || drop(told.lock().unwrap().insert(piece));
+                let checked = payload.check_and_write(piece, data, hash, false, note);
+                (piece, is_bad, checked.await.unwrap())
+            })
+        };
+        let judged: Vec<_> = rig.pieces().into_iter().map(judge).collect();
+        for judged in judged {
+            let (piece, is_bad, checked) = judged.await.unwrap();
+            assert_eq!(matches!(checked, Checked::Bad { .. }), is_bad, "{piece}");
+            assert_eq!(told.lock().unwrap().contains(&piece), !is_bad, "{piece}");
+            let stored = payload.check(piece, rig.hash(piece), false, || ()).await;
+            assert_eq!(
+                matches!(stored, Ok(Checked::Good { .. })),
+                !is_bad,
+                "{piece}"
+            );
+        }
+    });
+}
+
+#[test]
 fn a_bad_piece_is_never_written() {
     let rig = Rig::new(FILES);
     let piece = rig.pieces()[0];
@@ -64,7 +98,7 @@ fn a_bad_piece_is_never_written() {
         let mut data = rig.data(piece);
         data[20_000] ^= 1;
         let checked = payload
-            .check_and_write(piece, data, rig.hash(piece), false)
+            .check_and_write(piece, data, rig.hash(piece), false, || ())
             .await
             .unwrap();
         let Checked::Bad { digests } = checked else {
@@ -76,7 +110,7 @@ fn a_bad_piece_is_never_written() {
         let short = rig.data(piece)[1..].to_vec();
         let hash = seedbank::disk::sha1(&short);
         let checked = payload
-            .check_and_write(piece, short, hash, false)
+            .check_and_write(piece, short, hash, false, || ())
             .await
             .unwrap();
         assert!(matches!(checked, Checked::Bad { .. }), "of another length");
@@ -125,10 +159,16 @@ fn check_tells_good_from_bad_and_digests_the_blocks() {
             .await
             .unwrap()
             .payload;
-        let good = payload.check(first, rig.hash(first), true).await.unwrap();
+        let good = payload
+            .check(first, rig.hash(first), true, || ())
+            .await
+            .unwrap();
         let digests = Some(block_digests(&rig.data(first)));
         assert_eq!(good, Checked::Good { digests });
-        let Checked::Bad { digests } = payload.check(second, rig.hash(second), true).await.unwrap()
+        let Checked::Bad { digests } = payload
+            .check(second, rig.hash(second), true, || ())
+            .await
+            .unwrap()
         else {
             panic!("taken for good")
         };
@@ -217,7 +257,13 @@ fn a_file_cut_short_deleted_or_replaced_is_told_by_the_sync() {
                 let payload = rig.open(write(false, &[]), path).await.unwrap().payload;
                 let pieces = rig.pieces();
                 payload
-                    .check_and_write(pieces[0], rig.data(pieces[0]), rig.hash(pieces[0]), false)
+                    .check_and_write(
+                        pieces[0],
+                        rig.data(pieces[0]),
+                        rig.hash(pieces[0]),
+                        false,
+                        || (),
+                    )
                     .await
                     .unwrap();
                 match harm {
@@ -240,7 +286,13 @@ fn a_file_cut_short_deleted_or_replaced_is_told_by_the_sync() {
                 );
                 if harm == "cut" {
                     let error = payload
-                        .check_and_write(pieces[1], rig.data(pieces[1]), rig.hash(pieces[1]), false)
+                        .check_and_write(
+                            pieces[1],
+                            rig.data(pieces[1]),
+                            rig.hash(pieces[1]),
+                            false,
+                            || (),
+                        )
                         .await;
                     assert!(
                         matches!(error, Err(DiskError::Vanished { .. })),
@@ -267,7 +319,7 @@ fn a_torrent_of_more_files_than_may_be_open_is_written_and_synced() {
             let payload = rig.open(write(false, &[]), path).await.unwrap().payload;
             for piece in rig.pieces() {
                 payload
-                    .check_and_write(piece, rig.data(piece), rig.hash(piece), false)
+                    .check_and_write(piece, rig.data(piece), rig.hash(piece), false, || ())
                     .await
                     .unwrap();
             }
@@ -367,7 +419,7 @@ proptest! {
                     let data = rig.data(piece)[range.begin() as usize..range.end() as usize].to_vec();
                     payload.write(range, data).await.unwrap();
                 }
-                let checked = payload.check(piece, rig.hash(piece), false).await.unwrap();
+                let checked = payload.check(piece, rig.hash(piece), false, || ()).await.unwrap();
                 assert!(matches!(checked, Checked::Good { .. }));
             }
             payload.sync(pieces).await.unwrap();

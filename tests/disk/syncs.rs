@@ -34,7 +34,7 @@ fn lost_pages_of_one_file_are_told_though_another_vanished() {
             let payload = rig.open_to_write().await.unwrap().payload;
             for piece in rig.pieces() {
                 payload
-                    .check_and_write(piece, rig.data(piece), rig.hash(piece), false)
+                    .check_and_write(piece, rig.data(piece), rig.hash(piece), false, || ())
                     .await
                     .unwrap();
             }

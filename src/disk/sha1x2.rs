@@ -1,0 +1,456 @@
+//! SHA-1 (FIPS 180-4, section 6.1) of two streams at once.
+//!
+//! Each round of SHA-1 waits for the one before it, so a processor with SHA-1 instructions spends most of a single stream waiting.
+//! The rounds of a second stream fit into those gaps: two together take hardly longer than one. Here they are interleaved with
+//! the instructions of x86-64 (SHA extensions) and AArch64 (FEAT_SHA1), if the processor has them; where it has not, and for
+//! what only one of the two streams has, the `sha1` crate does the work.
+//!
+//! Whatever the way, the hashes are those of FIPS 180-4. Nothing here allocates.
+#![allow(
+    unsafe_code,
+    reason = "loads of vectors, and calls of code for instructions that were looked for"
+)]
+
+use sha1::block_api::compress;
+
+/// Bytes that the compression function takes at once.
+const BLOCK: usize = 64;
+/// Where the length of the message stands in its last block.
+const LENGTH: usize = BLOCK - 8;
+
+/// The five words between two blocks.
+type State = [u32; 5];
+type Block = [u8; BLOCK];
+
+/// FIPS 180-4, section 5.3.1.
+const INITIAL: State = [
+    0x6745_2301,
+    0xefcd_ab89,
+    0x98ba_dcfe,
+    0x1032_5476,
+    0xc3d2_e1f0,
+];
+
+/// SHA-1 of each of two messages.
+pub(super) fn sha1_of_two(a: &[u8], b: &[u8]) -> [[u8; 20]; 2] {
+    let mut pair = Pair::new();
+    pair.update([a, b]);
+    pair.finish()
+}
+
+/// Two messages that come in chunks; it is fast where both come in chunks of like length.
+#[derive(Clone, Debug)]
+pub(super) struct Pair([Stream; 2]);
+
+impl Pair {
+    /// Two empty messages.
+    pub(super) fn new() -> Self {
+        Self([Stream::new(), Stream::new()])
+    }
+
+    /// Appends a chunk, of any length, to each message.
+    pub(super) fn update(&mut self, chunks: [&[u8]; 2]) {
+        let [a, b] = &mut self.0;
+        let [chunk_a, chunk_b] = chunks;
+        let (blocks_a, rest_a) = a.begin(chunk_a).as_chunks();
+        let (blocks_b, rest_b) = b.begin(chunk_b).as_chunks();
+        let common = blocks_a.len().min(blocks_b.len());
+        let (common_a, alone_a) = blocks_a.split_at(common);
+        let (common_b, alone_b) = blocks_b.split_at(common);
+        compress_two([&mut a.state, &mut b.state], [common_a, common_b]);
+        a.end(alone_a, rest_a);
+        b.end(alone_b, rest_b);
+    }
+
+    /// The hash of each message.
+    pub(super) fn finish(self) -> [[u8; 20]; 2] {
+        self.0.map(Stream::finish)
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+struct Stream {
+    state: State,
+    /// Bytes so far, whole blocks and others.
+    len: u64,
+    /// Bytes that are no whole block yet: the first `len % 64`.
+    tail: Block,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self {
+            state: INITIAL,
+            len: 0,
+            tail: [0; BLOCK],
+        }
+    }
+
+    /// Completes the block that was begun, and gives what is left of the chunk: nothing if it was not completed.
+    fn begin<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+        let held = (self.len % BLOCK as u64) as usize;
+        self.len += chunk.len() as u64;
+        if held == 0 {
+            return chunk;
+        }
+        let (now, later) = chunk.split_at(chunk.len().min(BLOCK - held));
+        self.tail[held..held + now.len()].copy_from_slice(now);
+        if held + now.len() == BLOCK {
+            compress(&mut self.state, &[self.tail]);
+        }
+        later
+    }
+
+    /// Takes the blocks that the other message has nothing to match, and keeps the rest, which is no whole block.
+    fn end(&mut self, blocks: &[Block], rest: &[u8]) {
+        if !blocks.is_empty() {
+            compress(&mut self.state, blocks);
+        }
+        self.tail[..rest.len()].copy_from_slice(rest);
+    }
+
+    /// Pads the message (section 5.1.1) and gives its hash.
+    fn finish(mut self) -> [u8; 20] {
+        let held = (self.len % BLOCK as u64) as usize;
+        self.tail[held] = 0x80;
+        self.tail[held + 1..].fill(0);
+        if held >= LENGTH {
+            compress(&mut self.state, &[self.tail]);
+            self.tail.fill(0);
+        }
+        let bits = self.len.wrapping_mul(8);
+        self.tail[LENGTH..].copy_from_slice(&bits.to_be_bytes());
+        compress(&mut self.state, &[self.tail]);
+        let mut hash = [0; 20];
+        for (bytes, word) in hash.as_chunks_mut().0.iter_mut().zip(self.state) {
+            *bytes = word.to_be_bytes();
+        }
+        hash
+    }
+}
+
+/// Runs the compression function over as many blocks of each, one state after the other or both at once.
+fn compress_two(states: [&mut State; 2], blocks: [&[Block]; 2]) {
+    debug_assert_eq!(blocks[0].len(), blocks[1].len());
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if native::is_available() {
+        // SAFETY: the processor has the instructions that it is compiled for.
+        return unsafe { native::compress_two(states, blocks) };
+    }
+    for (state, blocks) in states.into_iter().zip(blocks) {
+        compress(state, blocks);
+    }
+}
+
+/// With the SHA extensions: Intel, "New Instructions Supporting the Secure Hash Algorithm on Intel Architecture Processors", 2013.
+#[cfg(target_arch = "x86_64")]
+mod native {
+    use std::arch::is_x86_feature_detected;
+    use std::arch::x86_64::{
+        __m128i, _mm_add_epi32, _mm_extract_epi32, _mm_loadu_si128, _mm_set_epi8, _mm_set_epi32,
+        _mm_setzero_si128, _mm_sha1msg1_epu32, _mm_sha1msg2_epu32, _mm_sha1nexte_epu32,
+        _mm_sha1rnds4_epu32, _mm_shuffle_epi8, _mm_xor_si128,
+    };
+
+    use super::{Block, State};
+
+    pub(super) fn is_available() -> bool {
+        is_x86_feature_detected!("sha")
+            && is_x86_feature_detected!("sse4.1")
+            && is_x86_feature_detected!("ssse3")
+    }
+
+    /// One stream in registers. The first word of each vector is its highest.
+    #[derive(Clone, Copy)]
+    struct Lane {
+        abcd: __m128i,
+        /// What `abcd` was four rounds ago: its first word, rotated, is the E of now.
+        before: __m128i,
+        /// The last 16 words of the message schedule, four to a vector, as a ring.
+        schedule: [__m128i; 4],
+    }
+
+    /// Over the blocks of both, up to where the shorter list ends.
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    pub(super) fn compress_two(states: [&mut State; 2], blocks: [&[Block]; 2]) {
+        let mut abcd = [0, 1].map(|at: usize| load_abcd(states[at]));
+        let mut e = [0, 1].map(|at: usize| load_e(states[at]));
+        for (one, two) in blocks[0].iter().zip(blocks[1]) {
+            let mut lanes = [Lane::begin(abcd[0], one), Lane::begin(abcd[1], two)];
+            for at in [0, 1] {
+                lanes[at].first_rounds(e[at]);
+            }
+            rounds::<0, 1>(&mut lanes);
+            rounds::<1, 0>(&mut lanes);
+            rounds::<2, 0>(&mut lanes);
+            rounds::<3, 0>(&mut lanes);
+            for at in [0, 1] {
+                e[at] = _mm_sha1nexte_epu32(lanes[at].before, e[at]);
+                abcd[at] = _mm_add_epi32(lanes[at].abcd, abcd[at]);
+            }
+        }
+        for (at, state) in states.into_iter().enumerate() {
+            *state = [
+                _mm_extract_epi32::<3>(abcd[at]).cast_unsigned(),
+                _mm_extract_epi32::<2>(abcd[at]).cast_unsigned(),
+                _mm_extract_epi32::<1>(abcd[at]).cast_unsigned(),
+                _mm_extract_epi32::<0>(abcd[at]).cast_unsigned(),
+                _mm_extract_epi32::<3>(e[at]).cast_unsigned(),
+            ];
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn load_abcd(state: &State) -> __m128i {
+        let [a, b, c, d, _] = state.map(u32::cast_signed);
+        _mm_set_epi32(a, b, c, d)
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn load_e(state: &State) -> __m128i {
+        _mm_set_epi32(state[4].cast_signed(), 0, 0, 0)
+    }
+
+    /// The twenty rounds with function and constant number `F`, from the group of four rounds number `FROM` on.
+    #[inline]
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    fn rounds<const F: i32, const FROM: usize>(lanes: &mut [Lane; 2]) {
+        for group in FROM..5 {
+            for lane in &mut *lanes {
+                lane.four_rounds::<F>(5 * F as usize + group);
+            }
+        }
+    }
+
+    impl Lane {
+        #[inline]
+        #[target_feature(enable = "sse2,ssse3")]
+        fn begin(abcd: __m128i, block: &Block) -> Self {
+            let reversed = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let (quarters, _) = block.as_chunks::<16>();
+            let mut schedule = [_mm_setzero_si128(); 4];
+            for (words, quarter) in schedule.iter_mut().zip(quarters) {
+                // SAFETY: the sixteen bytes of `quarter` are read, wherever they lie.
+                let bytes = unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) };
+                *words = _mm_shuffle_epi8(bytes, reversed);
+            }
+            Self {
+                abcd,
+                before: abcd,
+                schedule,
+            }
+        }
+
+        /// The first four rounds of a block, whose E is given.
+        #[inline]
+        #[target_feature(enable = "sha,sse2")]
+        fn first_rounds(&mut self, e: __m128i) {
+            let e = _mm_add_epi32(e, self.schedule[0]);
+            self.abcd = _mm_sha1rnds4_epu32::<0>(self.abcd, e);
+        }
+
+        /// Four later rounds; `group` counts them by four.
+        #[inline]
+        #[target_feature(enable = "sha,sse2")]
+        fn four_rounds<const F: i32>(&mut self, group: usize) {
+            if group >= 4 {
+                self.extend(group);
+            }
+            let e = _mm_sha1nexte_epu32(self.before, self.schedule[group % 4]);
+            self.before = self.abcd;
+            self.abcd = _mm_sha1rnds4_epu32::<F>(self.abcd, e);
+        }
+
+        /// The next four words of the schedule, in place of those of 16 words ago.
+        #[inline]
+        #[target_feature(enable = "sha,sse2")]
+        fn extend(&mut self, group: usize) {
+            let [old, second, third, last] =
+                [0, 1, 2, 3].map(|at: usize| self.schedule[(group + at) % 4]);
+            let mixed = _mm_xor_si128(_mm_sha1msg1_epu32(old, second), third);
+            self.schedule[group % 4] = _mm_sha1msg2_epu32(mixed, last);
+        }
+    }
+}
+
+/// With FEAT_SHA1: Arm Architecture Reference Manual, SHA1C, SHA1P, SHA1M, SHA1H, SHA1SU0 and SHA1SU1.
+#[cfg(target_arch = "aarch64")]
+mod native {
+    use std::arch::aarch64::{
+        uint32x4_t, vaddq_u32, vdupq_n_u32, vgetq_lane_u32, vld1q_u8, vld1q_u32,
+        vreinterpretq_u32_u8, vrev32q_u8, vsha1cq_u32, vsha1h_u32, vsha1mq_u32, vsha1pq_u32,
+        vsha1su0q_u32, vsha1su1q_u32, vst1q_u32,
+    };
+    use std::arch::is_aarch64_feature_detected;
+
+    use super::{Block, State};
+
+    /// The constants of the rounds, FIPS 180-4, section 4.2.1.
+    const K: [u32; 4] = [0x5a82_7999, 0x6ed9_eba1, 0x8f1b_bcdc, 0xca62_c1d6];
+
+    pub(super) fn is_available() -> bool {
+        // The name of FEAT_SHA1 and FEAT_SHA256 together.
+        is_aarch64_feature_detected!("sha2")
+    }
+
+    /// One stream in registers.
+    #[derive(Clone, Copy)]
+    struct Lane {
+        abcd: uint32x4_t,
+        e: u32,
+        /// The last 16 words of the message schedule, four to a vector, as a ring.
+        schedule: [uint32x4_t; 4],
+    }
+
+    /// Over the blocks of both, up to where the shorter list ends.
+    #[target_feature(enable = "neon,sha2")]
+    pub(super) fn compress_two(states: [&mut State; 2], blocks: [&[Block]; 2]) {
+        // SAFETY: the first four of five words are read.
+        let mut abcd = [0, 1].map(|at: usize| unsafe { vld1q_u32(states[at].as_ptr()) });
+        let mut e = [states[0][4], states[1][4]];
+        for (one, two) in blocks[0].iter().zip(blocks[1]) {
+            let mut lanes = [
+                Lane::begin(abcd[0], e[0], one),
+                Lane::begin(abcd[1], e[1], two),
+            ];
+            rounds::<0>(&mut lanes);
+            rounds::<1>(&mut lanes);
+            rounds::<2>(&mut lanes);
+            rounds::<3>(&mut lanes);
+            for at in [0, 1] {
+                e[at] = e[at].wrapping_add(lanes[at].e);
+                abcd[at] = vaddq_u32(abcd[at], lanes[at].abcd);
+            }
+        }
+        for (at, state) in states.into_iter().enumerate() {
+            // SAFETY: the first four of five words are written.
+            unsafe { vst1q_u32(state.as_mut_ptr(), abcd[at]) };
+            state[4] = e[at];
+        }
+    }
+
+    /// The twenty rounds with function and constant number `F`.
+    #[inline]
+    #[target_feature(enable = "neon,sha2")]
+    fn rounds<const F: usize>(lanes: &mut [Lane; 2]) {
+        for group in 0..5 {
+            for lane in &mut *lanes {
+                lane.four_rounds::<F>(5 * F + group);
+            }
+        }
+    }
+
+    impl Lane {
+        #[inline]
+        #[target_feature(enable = "neon")]
+        fn begin(abcd: uint32x4_t, e: u32, block: &Block) -> Self {
+            let (quarters, _) = block.as_chunks::<16>();
+            let mut schedule = [vdupq_n_u32(0); 4];
+            for (words, quarter) in schedule.iter_mut().zip(quarters) {
+                // SAFETY: the sixteen bytes of `quarter` are read.
+                let bytes = unsafe { vld1q_u8(quarter.as_ptr()) };
+                *words = vreinterpretq_u32_u8(vrev32q_u8(bytes));
+            }
+            Self { abcd, e, schedule }
+        }
+
+        /// Four rounds; `group` counts them by four.
+        #[inline]
+        #[target_feature(enable = "neon,sha2")]
+        fn four_rounds<const F: usize>(&mut self, group: usize) {
+            if group >= 4 {
+                self.extend(group);
+            }
+            let words = vaddq_u32(self.schedule[group % 4], vdupq_n_u32(K[F]));
+            let next = vsha1h_u32(vgetq_lane_u32::<0>(self.abcd));
+            self.abcd = match F {
+                0 => vsha1cq_u32(self.abcd, self.e, words),
+                2 => vsha1mq_u32(self.abcd, self.e, words),
+                _ => vsha1pq_u32(self.abcd, self.e, words),
+            };
+            self.e = next;
+        }
+
+        /// The next four words of the schedule, in place of those of 16 words ago.
+        #[inline]
+        #[target_feature(enable = "neon,sha2")]
+        fn extend(&mut self, group: usize) {
+            let [old, second, third, last] =
+                [0, 1, 2, 3].map(|at: usize| self.schedule[(group + at) % 4]);
+            self.schedule[group % 4] = vsha1su1q_u32(vsha1su0q_u32(old, second, third), last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sha1::{Digest, Sha1};
+
+    fn bytes(len: usize, salt: u8) -> Vec<u8> {
+        (0..len).map(|at| (at * 31 / 7) as u8 ^ salt).collect()
+    }
+
+    fn known(message: &[u8]) -> [u8; 20] {
+        Sha1::digest(message).into()
+    }
+
+    #[test]
+    fn the_hashes_are_those_of_the_standard() {
+        let million = vec![b'a'; 1_000_000];
+        let found = sha1_of_two(b"abc", &million);
+        let hex = found.map(|hash| hash.map(|byte| format!("{byte:02x}")).concat());
+        assert_eq!(hex[0], "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(hex[1], "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
+    }
+
+    #[test]
+    fn every_length_around_the_ends_of_blocks_pads_alike() {
+        for a in 0..=3 * BLOCK + 1 {
+            for b in [a, 0, 1, 55, 56, 63, 64, 65, 119, 120, 128] {
+                let (one, two) = (bytes(a, 1), bytes(b, 2));
+                let wanted = [known(&one), known(&two)];
+                assert_eq!(sha1_of_two(&one, &two), wanted, "{a} and {b} bytes");
+            }
+        }
+    }
+
+    /// Without the processor's help the streams must not depend on one another either.
+    #[test]
+    fn two_at_once_and_one_after_the_other_are_the_same() {
+        let (one, two) = (bytes(40 * BLOCK, 3), bytes(40 * BLOCK, 4));
+        let blocks = [one.as_chunks().0, two.as_chunks().0];
+        let mut wanted = [INITIAL; 2];
+        for (state, blocks) in wanted.iter_mut().zip(blocks) {
+            compress(state, blocks);
+        }
+        let mut found = [INITIAL; 2];
+        let [a, b] = &mut found;
+        compress_two([a, b], blocks);
+        assert_eq!(found, wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn messages_in_chunks_of_any_lengths_give_their_hashes(
+            one in prop::collection::vec(any::<u8>(), 0..2_000),
+            two in prop::collection::vec(any::<u8>(), 0..2_000),
+            cuts in prop::collection::vec((0usize..300, 0usize..300), 0..20),
+        ) {
+            let mut pair = Pair::new();
+            let mut rest = [&one[..], &two[..]];
+            for (a, b) in cuts {
+                let (now_a, later_a) = rest[0].split_at(a.min(rest[0].len()));
+                let (now_b, later_b) = rest[1].split_at(b.min(rest[1].len()));
+                pair.update([now_a, now_b]);
+                rest = [later_a, later_b];
+            }
+            pair.update(rest);
+            prop_assert_eq!(pair.finish(), [known(&one), known(&two)]);
+        }
+    }
+}
