@@ -29,6 +29,7 @@ mod pool;
 mod reader;
 mod relocate;
 mod scrub;
+mod serving;
 mod sigbus;
 mod subtree;
 mod uncached;

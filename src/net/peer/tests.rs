@@ -1,5 +1,7 @@
 //! What a connection's task does between a socket and its torrent, over loopback.
 
+use std::io::IoSliceMut;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -120,6 +122,10 @@ impl Rig {
 struct Panicking;
 
 impl BlockSource for Panicking {
+    fn read_now(&self, _: &[BlockRange], _: &mut [IoSliceMut<'_>]) -> Attempt {
+        Attempt::WouldWait
+    }
+
     async fn read(&self, _: Vec<BlockRange>) -> Option<Vec<u8>> {
         panic!("a defect, for a test");
     }
@@ -143,6 +149,10 @@ async fn a_connection_that_panics_is_reported_as_gone() {
 struct Telling(mpsc::UnboundedSender<usize>);
 
 impl BlockSource for Telling {
+    fn read_now(&self, _: &[BlockRange], _: &mut [IoSliceMut<'_>]) -> Attempt {
+        Attempt::WouldWait
+    }
+
     async fn read(&self, ranges: Vec<BlockRange>) -> Option<Vec<u8>> {
         let bytes = ranges.iter().map(|range| range.len() as usize).sum();
         self.0.send(bytes).unwrap();
