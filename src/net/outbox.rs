@@ -364,3 +364,6 @@ fn taken(written: io::Result<usize>) -> io::Result<usize> {
         written => written,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,16 +161,12 @@ impl BlockSource for Telling {
 }
 
 #[tokio::test]
-async fn one_batch_is_read_while_another_waits_to_be_written_and_no_more() {
+async fn nothing_is_read_for_a_peer_before_its_time_has_come() {
     let (tell, mut reads) = mpsc::unbounded_channel();
-    // One byte per second: the first batch waits for hours, and is no larger than it must be.
+    // One byte per second: the first batch waits for hours.
     let mut rig = Rig::new(Telling(tell), Some(1), 64).await;
     rig.ask(10).await;
-    for _ in 0..2 {
-        let read = timeout(PATIENCE, reads.recv()).await;
-        assert_eq!(read.unwrap(), Some(BLOCK_LEN as usize));
-    }
-    // Orders are obeyed meanwhile; a third read would have come before the end.
+    // Orders are obeyed meanwhile; a read would have come before the end.
     let close = Command::Close("enough".into());
     rig.commands.send(close).await.unwrap();
     while !matches!(rig.report().await, Report::Gone { .. }) {}
