@@ -251,7 +251,10 @@ fn what_went_out_is_told_together_and_soon() {
     let soon = outbox.deadline(now).unwrap();
     assert!(soon <= now + Duration::from_millis(100));
     let told = outbox.tell(soon).unwrap();
-    let told: Vec<_> = told.iter().map(|(piece, bytes)| (piece.get(), *bytes)).collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(piece, bytes)| (piece.get(), *bytes))
+        .collect();
     assert_eq!(told, [(0, 8_192), (1, 8_192), (2, 8_192)]);
     assert_eq!(outbox.deadline(soon), None);
     assert_eq!(outbox.tell_all(), None);
