@@ -93,8 +93,9 @@
 //!    it is a whole piece, hashed while it is in cache and written only if it is good ([`disk::Payload::check_and_write`]), noted
 //!    ([`store::Store::note`]), and announced. [`disk::Checkpoint`] gathers such pieces; they are synced ([`disk::Payload::sync`]),
 //!    committed ([`store::Store::commit`]), durable.
-//! 2. **A request.** The session checks it against what is served and queues it; the connection reads a batch of blocks
-//!    ([`net::peer::BlockSource`]) and writes them with their headers. The torrent's task hears afterwards.
+//! 2. **A request.** The session checks it against what is served and queues it. When the socket takes bytes, the connection reads a
+//!    batch of blocks from the page cache ([`net::peer::BlockSource`]), or has a disk thread read it, and writes it with its headers.
+//!    The torrent's task hears afterwards.
 //! 3. **A liar.** A piece whose hash fails leaves BLAKE3 digests of its blocks and their senders behind; when the good copy is
 //!    there, those whose blocks differ are banned ([`swarm::Action::Banned`]), and nobody else.
 //! 4. **A DHT lookup.** A torrent that is not private has a search at the node ([`proto::dht::node::Node::search`]), which one task

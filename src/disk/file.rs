@@ -1,7 +1,7 @@
 //! One open payload file: positioned reads and writes, and syncs that are believed once.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +25,8 @@ pub(super) struct OpenFile {
     /// The length that the torrent gives it, in bytes.
     length: u64,
     map: RwLock<Option<Map>>,
+    /// There are no reads of what is in the page cache only.
+    uncacheable: AtomicBool,
     /// Set before and again after bytes are written, cleared before a sync: so a sync in the midst of a write leaves it set.
     dirty: AtomicBool,
     /// Bytes written so far.
@@ -60,6 +62,7 @@ impl OpenFile {
             medium,
             length,
             map: RwLock::new(map),
+            uncacheable: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
@@ -94,6 +97,23 @@ impl OpenFile {
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         let read = medium::read_exact(&*self.medium, &self.file, offset, buffer);
         read.map_err(|error| DiskError::reading(&self.path, error))
+    }
+
+    /// Fills `buffers` with what lies at `offset` if it is in the page cache; false if it is not, if that cannot be told, or if the
+    /// file ends before.
+    pub(super) fn read_cached(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> bool {
+        if self.uncacheable.load(Ordering::Relaxed) {
+            return false;
+        }
+        let len: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        match self.medium.read_cached(&self.file, offset, buffers) {
+            Ok(read) => read == len,
+            Err(error) => {
+                let never = error.kind() == io::ErrorKind::Unsupported;
+                self.uncacheable.store(never, Ordering::Relaxed);
+                false
+            }
+        }
     }
 
     /// Writes all of `data` at `offset`, within the file's length.

@@ -12,7 +12,7 @@ use super::hash::{CHUNK, PieceHasher, sha1_of_zeros};
 use super::lock::{self, Hold};
 use super::place::{Place, identity};
 use super::{DiskError, Layout, SpecKind};
-use crate::base::{BlockRange, Checked, FileIdentity, PieceIndex};
+use crate::base::{Checked, FileIdentity, PieceIndex};
 
 /// The files themselves; everything here blocks.
 #[derive(Debug)]
@@ -146,16 +146,26 @@ impl Files {
         Ok(())
     }
 
-    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.read_by(offset, buffer, |_, _| Ok(()))
+    /// File number `at`, if it is open.
+    pub(super) fn file_if_open(&self, at: usize) -> Option<Arc<OpenFile>> {
+        let locked = self.locked.get(&at).cloned();
+        locked.or_else(|| self.handles.find((self.id, at)))
     }
 
-    /// Reads, and has each file and its number looked at right after bytes were read from it.
-    fn read_by(
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire)
+    }
+
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.read_by(offset, buffer, |_, _| {})
+    }
+
+    /// Reads, and tells of each file that it reads from.
+    pub(super) fn read_by(
         &self,
         offset: u64,
         buffer: &mut [u8],
-        look: impl Fn(usize, &OpenFile) -> Result<(), DiskError>,
+        mut tell: impl FnMut(usize, Arc<OpenFile>),
     ) -> Result<(), DiskError> {
         let mut rest = buffer;
         for span in self.layout.spans(offset, rest.len() as u64) {
@@ -167,26 +177,9 @@ impl Files {
             }
             let file = self.file(span.file)?;
             file.read_at(span.offset, now)?;
-            look(span.file, &file)?;
+            tell(span.file, file);
         }
         Ok(())
-    }
-
-    pub(super) fn read_ranges(&self, ranges: &[BlockRange]) -> Result<Vec<u8>, DiskError> {
-        let geometry = self.layout.geometry();
-        let total = ranges.iter().map(|range| range.len() as usize).sum();
-        let mut bytes = vec![0; total];
-        let mut rest = &mut bytes[..];
-        let follows = |one: &BlockRange, two: &BlockRange| {
-            geometry.offset(*one) + u64::from(one.len()) == geometry.offset(*two)
-        };
-        for run in ranges.chunk_by(follows) {
-            let len = run.iter().map(|range| range.len() as usize).sum();
-            let (now, later) = rest.split_at_mut(len);
-            self.read_trusted(geometry.offset(run[0]), now)?;
-            rest = later;
-        }
-        Ok(bytes)
     }
 
     pub(super) fn judge_by(&self, identities: &[(usize, FileIdentity)]) {
@@ -198,20 +191,6 @@ impl Files {
     /// What a file was when its content was judged, if it was.
     pub(super) fn judged(&self, at: usize) -> Option<FileIdentity> {
         self.judged[at].get().copied()
-    }
-
-    /// Looks after each read, so that what is given was read before anybody touched the file.
-    fn read_trusted(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.read_by(offset, buffer, |at, file| {
-            let found = file.identity()?;
-            // While we write to it, it changes all the time.
-            let judged = self.judged[at].get();
-            let judged = judged.filter(|_| !self.writable.load(Ordering::Acquire));
-            if judged.is_some_and(|judged| !judged.is_unchanged(&found)) {
-                return Err(DiskError::vanished(file.path()));
-            }
-            Ok(())
-        })
     }
 
     pub(super) fn check(

@@ -74,7 +74,8 @@ impl Handles {
         Ok(Arc::clone(&entry.file))
     }
 
-    fn find(&self, key: Key) -> Option<Arc<OpenFile>> {
+    /// The open file of `key`, if it is in the table.
+    pub(super) fn find(&self, key: Key) -> Option<Arc<OpenFile>> {
         let mut table = self.table();
         table.clock += 1;
         let used = table.clock;

@@ -8,12 +8,13 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::uncached;
 
@@ -32,6 +33,18 @@ pub trait Medium: std::fmt::Debug + Send + Sync {
     /// [`io::ErrorKind::Unsupported`] if there is no such read.
     fn read_uncached(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.read(file, offset, buffer)
+    }
+
+    /// As [`read`](Self::read) into several buffers, of what is in the page cache; it never waits. An error of the kind
+    /// [`io::ErrorKind::WouldBlock`] if it would have to, and of the kind [`io::ErrorKind::Unsupported`] if there is no such
+    /// read: as here, so that whoever stands in for a medium sees every read as [`read`](Self::read).
+    fn read_cached(
+        &self,
+        _file: &File,
+        _offset: u64,
+        _buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Writes at `offset`; gives the bytes written, which may be fewer than there are.
@@ -87,6 +100,21 @@ impl Medium for Kernel {
 
     fn read_uncached(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         uncached::read_dont_cache(file, offset, buffer)
+    }
+
+    fn read_cached(
+        &self,
+        file: &File,
+        offset: u64,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        match rustix::io::preadv2(file, buffers, offset, ReadWriteFlags::NOWAIT) {
+            // Filesystems, kernels and sandboxes that do not know the flag.
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            read => Ok(read?),
+        }
     }
 
     fn write(&self, file: &File, offset: u64, data: &[u8]) -> io::Result<usize> {

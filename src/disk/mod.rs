@@ -30,6 +30,7 @@ mod pool;
 mod reader;
 mod relocate;
 mod scrub;
+mod serving;
 mod sha1x2;
 mod sigbus;
 mod subtree;

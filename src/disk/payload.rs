@@ -1,6 +1,7 @@
 //! The open payload of one torrent.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::IoSliceMut;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -154,6 +155,19 @@ impl Payload {
         self.disk
             .run(piece, move || files.read_ranges(&ranges))
             .await
+    }
+
+    /// Fills `blocks`, one for each of `ranges` and as long, if that can be done without waiting for the disk. If not, it says so,
+    /// and their content is of no meaning. May be called from a task that must not block.
+    ///
+    /// # Errors
+    /// [`DiskError::Vanished`] as [`Payload::read`].
+    pub fn read_cached(
+        &self,
+        ranges: &[BlockRange],
+        blocks: &mut [IoSliceMut<'_>],
+    ) -> Result<bool, DiskError> {
+        self.files.read_cached(ranges, blocks)
     }
 
     /// Puts everything written to the files of `pieces` on the medium (R3) and says what those files are now (R7), by place in the

@@ -1,5 +1,6 @@
 //! Telling the swarm what connections report, and storing what they bring as the swarm says.
 
+use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use super::events::{Event, Hex, client_name};
 use super::status::PeerStatus;
 use crate::base::{BlockRange, PeerId, PieceIndex};
 use crate::disk::{DiskError, Payload};
-use crate::net::peer::{BlockSource, Report};
+use crate::net::peer::{Attempt, BlockSource, Report};
 use crate::proto::wire::{Event as Heard, ExtendedHandshake};
 use crate::swarm::{PeerKey, PeerView, Verdict};
 
@@ -23,16 +24,28 @@ pub(super) struct Shelf {
     pub(super) failures: mpsc::Sender<DiskError>,
 }
 
+impl Shelf {
+    fn fail(&self, error: DiskError) {
+        // The first failure is enough.
+        let _ = self.failures.try_send(error);
+    }
+}
+
 impl BlockSource for Shelf {
-    async fn read(&self, ranges: Vec<BlockRange>) -> Option<Vec<u8>> {
-        match self.payload.read(ranges).await {
-            Ok(data) => Some(data),
+    fn read_now(&self, ranges: &[BlockRange], blocks: &mut [IoSliceMut<'_>]) -> Attempt {
+        match self.payload.read_cached(ranges, blocks) {
+            Ok(true) => Attempt::Read,
+            Ok(false) => Attempt::WouldWait,
             Err(error) => {
-                // The first failure is enough.
-                let _ = self.failures.try_send(error);
-                None
+                self.fail(error);
+                Attempt::Failed
             }
         }
+    }
+
+    async fn read(&self, ranges: Vec<BlockRange>) -> Option<Vec<u8>> {
+        let read = self.payload.read(ranges).await;
+        read.map_err(|error| self.fail(error)).ok()
     }
 }
 
@@ -45,7 +58,7 @@ impl Active<'_> {
             }
             Report::Event(event, _) => self.on_heard(key, event),
             Report::Closing => self.swarm.on_closing(key),
-            Report::Uploaded(piece, bytes) => self.on_uploaded(key, piece, bytes),
+            Report::Uploaded(sent) => self.on_uploaded(key, &sent),
             Report::Tally(tally) => {
                 if let Some(link) = self.links.get_mut(key) {
                     link.tally = tally;
@@ -89,9 +102,7 @@ impl Active<'_> {
             Heard::Snubbed => self.swarm.on_snubbed(now, key),
             Heard::Wasted(bytes) => self.swarm.on_wasted(now, key, bytes),
             Heard::Port(port) => self.on_dht_port(key, port),
-            Heard::Run { .. } | Heard::Uploaded(_) => {
-                unreachable!("connections report these in their own way")
-            }
+            Heard::Run { .. } => unreachable!("runs come with their share of the budget"),
         }
     }
 
@@ -121,19 +132,23 @@ impl Active<'_> {
         }
     }
 
-    fn on_uploaded(&mut self, key: PeerKey, piece: PieceIndex, bytes: u32) {
+    fn on_uploaded(&mut self, key: PeerKey, sent: &[(PieceIndex, u32)]) {
+        let bytes = sent.iter().map(|&(_, bytes)| u64::from(bytes)).sum();
         self.swarm.on_uploaded(Instant::now(), key, bytes);
+        let Some(link) = self.links.get_mut(key) else {
+            return;
+        };
         let pieces = self.info.geometry().pieces();
-        if let Some(link) = self.links.get_mut(key)
-            && link.serves_first(piece, pieces)
-        {
-            let info_hash = Hex(self.info.info_hash());
-            let (piece, peer) = (piece.get(), link.addr);
-            self.resources.tell(Event::Uploaded {
-                info_hash,
-                piece,
-                peer,
-            });
+        for &(piece, _) in sent {
+            if link.serves_first(piece, pieces) {
+                let info_hash = Hex(self.info.info_hash());
+                let (piece, peer) = (piece.get(), link.addr);
+                self.resources.tell(Event::Uploaded {
+                    info_hash,
+                    piece,
+                    peer,
+                });
+            }
         }
     }
 

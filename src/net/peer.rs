@@ -8,9 +8,7 @@
 mod tests;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,21 +16,15 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::batch::Batch;
 use super::inbox::Inbox;
+pub use super::outbox::{Attempt, BlockSource};
+use super::outbox::{Outbox, Turn};
 use super::reporter::Reporter;
 use super::spare::Spare;
 use super::throttle::Throttle;
 use crate::base::{BlockRange, PieceIndex};
 use crate::proto::wire::{Event, Session, Tally, WireError};
 use crate::swarm::PeerKey;
-
-/// Payload that is read from disk for one peer at once, if it asks for as much, in bytes: a block.
-const BATCH_MIN: usize = 16 << 10;
-/// Most payload that is read from disk for one peer at once, in bytes.
-const BATCH_MAX: usize = 256 << 10;
-/// A batch is no more than this much time's worth, so that small messages need not wait long behind it.
-const BATCH_TIME: Duration = Duration::from_millis(250);
 
 /// Waiting this long for the torrent's task or for the byte budget counts as having been deaf to the peer.
 const AWAY: Duration = Duration::from_secs(1);
@@ -61,8 +53,8 @@ pub enum Command {
 pub enum Report {
     /// The session says so. A run of blocks comes with its share of the byte budget, to be held until it is stored.
     Event(Event, Option<OwnedSemaphorePermit>),
-    /// Payload bytes of this piece went out.
-    Uploaded(PieceIndex, u32),
+    /// So many payload bytes of these pieces went out.
+    Uploaded(Vec<(PieceIndex, u32)>),
     /// Rates and totals, now and then.
     Tally(Tally),
     /// The connection is ending: what it holds follows, and nothing more should be asked of it.
@@ -76,12 +68,6 @@ pub enum Report {
         /// Its final counts.
         tally: Tally,
     },
-}
-
-/// Where the bytes of uploads come from.
-pub trait BlockSource: Clone + Send + Sync + 'static {
-    /// The bytes of `ranges`, one after the other; `None` if they cannot be read.
-    fn read(&self, ranges: Vec<BlockRange>) -> impl Future<Output = Option<Vec<u8>>> + Send;
 }
 
 /// What a connection is tied to.
@@ -133,15 +119,11 @@ pub async fn run<S: BlockSource>(stream: TcpStream, session: Session, ties: Ties
         writer,
         inbox: Inbox::new(),
         read_at: now,
-        reading: None,
-        ahead: None,
-        batch: None,
+        outbox: Outbox::default(),
         tally_at: now,
     };
     connection.run().await;
 }
-
-type Reading = Pin<Box<dyn Future<Output = (Vec<BlockRange>, Option<Vec<u8>>)> + Send>>;
 
 struct Connection<S> {
     session: Session,
@@ -151,12 +133,7 @@ struct Connection<S> {
     inbox: Inbox,
     /// The rate limit lets us read again.
     read_at: Instant,
-    /// Payload on its way from the disk.
-    reading: Option<Reading>,
-    /// Payload read while the batch before it is written.
-    ahead: Option<(Vec<BlockRange>, Vec<u8>)>,
-    /// Payload on its way to the socket.
-    batch: Option<Batch>,
+    outbox: Outbox,
     tally_at: Instant,
     reporter: Reporter,
 }
@@ -166,6 +143,9 @@ impl<S: BlockSource> Connection<S> {
         let Err(gone) = self.serve().await;
         self.session.close();
         // If the torrent's task is gone as well, nobody is left to tell.
+        if let Some(sent) = self.outbox.tell_all() {
+            let _ = self.reporter.send(Report::Uploaded(sent)).await;
+        }
         let _ = self.reporter.send(Report::Closing).await;
         let _ = self.deliver().await;
         let tally = self.session.tally(Instant::now());
@@ -176,8 +156,8 @@ impl<S: BlockSource> Connection<S> {
         loop {
             let before = Instant::now();
             self.deliver().await?;
-            self.fetch_upload();
             let now = Instant::now();
+            self.choose_uploads(now);
             let away = now.saturating_duration_since(before);
             if away > AWAY {
                 self.session.was_deaf(away);
@@ -193,12 +173,11 @@ impl<S: BlockSource> Connection<S> {
                 }
                 ready = self.writer.writable(), if may_write => {
                     ready?;
-                    self.transmit()?;
+                    if self.transmit()? == Turn::Used {
+                        tokio::task::yield_now().await;
+                    }
                 }
-                (ranges, data) = pending(&mut self.reading) => {
-                    self.reading = None;
-                    self.on_read(ranges, data);
-                }
+                () = self.outbox.come(&mut self.session) => {}
                 () = tokio::time::sleep_until(deadline.into()) => {
                     self.session.handle_timeout(Instant::now())?;
                 }
@@ -208,18 +187,8 @@ impl<S: BlockSource> Connection<S> {
 
     /// Hands on what the session has to say.
     async fn deliver(&mut self) -> Result<(), Gone> {
-        let mut uploaded: Option<(PieceIndex, u32)> = None;
         while let Some(event) = self.session.poll() {
             match event {
-                Event::Uploaded(range) => match &mut uploaded {
-                    Some((piece, bytes)) if *piece == range.piece() => *bytes += range.len(),
-                    _ => {
-                        if let Some((piece, bytes)) = uploaded.replace((range.piece(), range.len()))
-                        {
-                            self.reporter.send(Report::Uploaded(piece, bytes)).await?;
-                        }
-                    }
-                },
                 Event::Run { ref data, .. } => {
                     let share = u32::try_from(data.len()).expect("a run is at most RUN_LEN_MAX");
                     let budget = Arc::clone(&self.ties.budget);
@@ -232,10 +201,10 @@ impl<S: BlockSource> Connection<S> {
                 event => self.reporter.send(Report::Event(event, None)).await?,
             }
         }
-        if let Some((piece, bytes)) = uploaded {
-            self.reporter.send(Report::Uploaded(piece, bytes)).await?;
-        }
         let now = Instant::now();
+        if let Some(sent) = self.outbox.tell(now) {
+            self.reporter.send(Report::Uploaded(sent)).await?;
+        }
         if now >= self.tally_at {
             self.tally_at = now + Duration::from_secs(1);
             let tally = self.session.tally(now);
@@ -247,10 +216,10 @@ impl<S: BlockSource> Connection<S> {
     fn next_deadline(&self, now: Instant) -> Instant {
         let session = self.session.next_deadline();
         let read = (self.read_at > now).then_some(self.read_at);
-        let write = self.batch.as_ref().map(|batch| batch.not_before);
+        let write = self.outbox.deadline(now);
         let tally = self.tally_changes(now).then_some(self.tally_at);
         let idle = now + Duration::from_secs(60);
-        [session, read, write.filter(|&at| at > now), tally]
+        [session, read, write, tally]
             .into_iter()
             .flatten()
             .fold(idle, Instant::min)
@@ -318,96 +287,20 @@ impl<S: BlockSource> Connection<S> {
         }
     }
 
-    /// Starts to read what the peer has asked for, one batch ahead of the one that is being written.
-    fn fetch_upload(&mut self) {
-        if self.reading.is_some() || self.ahead.is_some() {
-            return;
-        }
-        let rate = self.session.tally(Instant::now()).up_rate as f64;
-        let worth = (rate * BATCH_TIME.as_secs_f64()) as usize;
-        let most = self.ties.up.quantum().clamp(BATCH_MIN, BATCH_MAX);
-        let ranges = self.session.next_uploads(worth.clamp(BATCH_MIN, most));
-        if ranges.is_empty() {
-            return;
-        }
-        let source = self.ties.source.clone();
-        self.reading = Some(Box::pin(async move {
-            let data = source.read(ranges.clone()).await;
-            (ranges, data)
-        }));
-    }
-
-    fn on_read(&mut self, ranges: Vec<BlockRange>, data: Option<Vec<u8>>) {
-        match data {
-            Some(data) => {
-                self.ahead = Some((ranges, data));
-                self.start_batch();
-            }
-            None => ranges
-                .iter()
-                .for_each(|&range| self.session.read_failed(range)),
-        }
-    }
-
-    /// Makes what was read ahead the batch to write, if there is no other.
-    fn start_batch(&mut self) {
-        if self.batch.is_none()
-            && let Some((ranges, data)) = self.ahead.take()
-        {
-            let now = Instant::now();
-            let delay = self.ties.up.take(now, data.len() as u64);
-            self.batch = Some(Batch::new(ranges, data, now + delay));
-        }
+    fn choose_uploads(&mut self, now: Instant) {
+        let Ties { source, up, .. } = &self.ties;
+        self.outbox.choose(now, &mut self.session, source, up);
     }
 
     fn has_output(&self, now: Instant) -> bool {
-        !self.session.outgoing().is_empty()
-            || self
-                .batch
-                .as_ref()
-                .is_some_and(|batch| batch.not_before <= now)
+        !self.session.outgoing().is_empty() || self.outbox.has_output(now)
     }
 
-    /// Writes as much as the socket takes. A batch may only begin between two small messages, and the other way round.
-    fn transmit(&mut self) -> Result<(), Gone> {
-        let now = Instant::now();
-        loop {
-            let written = match &mut self.batch {
-                Some(batch)
-                    if batch.has_begun()
-                        || (self.session.outgoing().is_empty() && batch.not_before <= now) =>
-                {
-                    self.writer
-                        .try_write_vectored(&batch.slices())
-                        .map(|n| batch.at += n)
-                }
-                _ if self.session.outgoing().is_empty() => return Ok(()),
-                _ => {
-                    let written = self.writer.try_write(self.session.outgoing());
-                    written.map(|n| self.session.sent(n))
-                }
-            };
-            match written {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            if let Some(batch) = self.batch.take_if(|batch| batch.is_done()) {
-                for &range in &batch.ranges {
-                    self.session.uploaded(now, range);
-                }
-                // Let another batch be fetched before this one is written.
-                self.start_batch();
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Waits for the future in `slot`; for ever if there is none.
-async fn pending<T>(slot: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
-    match slot {
-        Some(future) => future.await,
-        None => std::future::pending().await,
+    fn transmit(&mut self) -> io::Result<Turn> {
+        let (now, writer) = (Instant::now(), &self.writer);
+        let Ties { source, up, .. } = &self.ties;
+        let write = |bytes: &[u8]| writer.try_write(bytes);
+        self.outbox
+            .transmit(now, &mut self.session, source, up, write)
     }
 }

@@ -8,10 +8,10 @@ use super::choker::{Candidate, Choker};
 
 impl Swarm {
     /// Payload bytes went out to the peer.
-    pub fn on_uploaded(&mut self, now: Instant, key: PeerKey, bytes: u32) {
-        self.tally.up(now, u64::from(bytes));
+    pub fn on_uploaded(&mut self, now: Instant, key: PeerKey, bytes: u64) {
+        self.tally.up(now, bytes);
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.tally.up(now, u64::from(bytes));
+            peer.tally.up(now, bytes);
             peer.last_payload = now;
         }
     }

@@ -22,4 +22,5 @@ mod payload;
 mod relocate;
 mod rig;
 mod scrub;
+mod serving;
 mod syncs;

@@ -24,3 +24,4 @@ mod moving;
 mod restart;
 mod tracker;
 mod transfer;
+mod uploads;

@@ -75,7 +75,7 @@ fn a_disk_that_fails_for_a_while_stops_that_torrent_for_as_long() {
 fn a_seeder_whose_disk_fails() {
     let bench = Bench::new();
     let source = bench.shaky.payload.join("a");
-    let injected = Injected::new(&bench.seeder, Some(&source), "pread64", "EIO");
+    let injected = Injected::new(&bench.seeder, Some(&source), "pread64,preadv2", "EIO");
     let mut getter = bench.get().spawn();
     bench.stops(&bench.seeder, "cannot read");
     bench.others_go_on(&getter);

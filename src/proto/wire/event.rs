@@ -46,8 +46,6 @@ pub enum Event {
     },
     /// Nothing of what was asked came for [`SNUB_TIME`](crate::base::limits::SNUB_TIME). Raised once until a block comes.
     Snubbed,
-    /// A block went to the peer.
-    Uploaded(BlockRange),
     /// This many payload bytes came that nobody wanted any more, or ever.
     Wasted(u32),
 }

@@ -312,6 +312,11 @@ impl Session {
         self.rejects = self.rejects.min(unread as u32);
     }
 
+    /// Whether the peer waits for blocks.
+    pub fn has_uploads(&self) -> bool {
+        !self.uploads.is_empty()
+    }
+
     /// Requests to serve now, oldest first, as many as fit `max_bytes` but at least one if there is any. Each must be
     /// answered by [`uploaded`](Self::uploaded) or [`read_failed`](Self::read_failed).
     pub fn next_uploads(&mut self, max_bytes: usize) -> Vec<BlockRange> {
@@ -330,7 +335,6 @@ impl Session {
     pub fn uploaded(&mut self, now: Instant, range: BlockRange) {
         self.last_sent = now;
         self.up.add(now, u64::from(range.len()));
-        self.events.push_back(Event::Uploaded(range));
     }
 
     /// The block could not be read, or will not be sent for another reason: the request is rejected, or dropped if the peer

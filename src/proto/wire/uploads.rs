@@ -62,6 +62,11 @@ impl Uploads {
         true
     }
 
+    /// Whether no request waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Takes a request back; false if it is not waiting.
     pub(super) fn cancel(&mut self, range: BlockRange) -> bool {
         let at = self.queue.iter().position(|&queued| queued == range);

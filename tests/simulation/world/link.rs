@@ -251,7 +251,7 @@ impl World {
                 .lies
                 .is_some_and(|every| node.blocks_sent.is_multiple_of(every));
             let key = self.links[link].ends[end].key;
-            node.swarm.on_uploaded(self.now, key, BLOCK_LEN);
+            node.swarm.on_uploaded(self.now, key, u64::from(BLOCK_LEN));
             let version = if lie { BAD } else { GOOD };
             self.send(link, end, Message::Block(piece, block, version));
         }
