@@ -20,7 +20,7 @@ use crate::swarm::{PeerKey, PeerView, Verdict};
 #[derive(Clone, Debug)]
 pub(super) struct Shelf {
     pub(super) payload: Payload,
-    pub(super) failures: mpsc::Sender<DiskError>,
+    pub(super) failures: mpsc::Sender<Box<DiskError>>,
 }
 
 impl BlockSource for Shelf {
@@ -29,7 +29,7 @@ impl BlockSource for Shelf {
             Ok(data) => Some(data),
             Err(error) => {
                 // The first failure is enough.
-                let _ = self.failures.try_send(error);
+                let _ = self.failures.try_send(Box::new(error));
                 None
             }
         }
