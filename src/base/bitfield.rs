@@ -43,9 +43,7 @@ impl Bitfield {
     /// The full set, for a torrent of `len` pieces.
     pub fn full(len: u32) -> Self {
         let mut bytes = vec![0xff; bytes_for(len)];
-        if let (Some(last), 1..) = (bytes.last_mut(), len % 8) {
-            *last = !(0xff >> (len % 8));
-        }
+        clear_spare(&mut bytes, len);
         Self {
             bytes,
             len,
@@ -78,6 +76,35 @@ impl Bitfield {
     /// The wire form.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Words of 64 pieces that [`word`](Self::word) gives.
+    pub fn words(&self) -> usize {
+        self.bytes.len().div_ceil(8)
+    }
+
+    /// The 64 pieces from `64 * at` on, the first in the highest bit; zeros for pieces past the end.
+    pub fn word(&self, at: usize) -> u64 {
+        let rest = self.bytes.get(at * 8..).unwrap_or(&[]);
+        match rest.first_chunk() {
+            Some(word) => u64::from_be_bytes(*word),
+            None => {
+                let mut word = [0; 8];
+                word[..rest.len()].copy_from_slice(rest);
+                u64::from_be_bytes(word)
+            }
+        }
+    }
+
+    /// The pieces that are not in the set.
+    pub fn complement(&self) -> Self {
+        let mut bytes: Vec<u8> = self.bytes.iter().map(|byte| !byte).collect();
+        clear_spare(&mut bytes, self.len);
+        Self {
+            bytes,
+            len: self.len,
+            ones: self.len - self.ones,
+        }
     }
 
     /// Number of pieces of the torrent, set or not.
@@ -166,6 +193,13 @@ fn bytes_for(len: u32) -> usize {
     len.div_ceil(8) as usize
 }
 
+/// Clears the bits of the last byte that stand for no piece.
+fn clear_spare(bytes: &mut [u8], len: u32) {
+    if let (Some(last), 1..) = (bytes.last_mut(), len % 8) {
+        *last &= !(0xff >> (len % 8));
+    }
+}
+
 fn mask(piece: PieceIndex) -> u8 {
     0x80 >> (piece.get() % 8)
 }
@@ -181,14 +215,10 @@ pub struct SharedBitfield {
 impl SharedBitfield {
     /// A shared copy of `bits`.
     pub fn new(bits: &Bitfield) -> Self {
-        let words = (0..bits.len().div_ceil(64))
-            .map(|_| AtomicU64::new(0))
+        let words = (0..bits.words())
+            .map(|at| AtomicU64::new(bits.word(at).reverse_bits()))
             .collect();
-        let shared = Self { words };
-        for piece in bits.iter() {
-            shared.words[piece as usize / 64].fetch_or(1 << (piece % 64), Ordering::Relaxed);
-        }
-        shared
+        Self { words }
     }
 
     /// Whether `piece` is in the set now.
@@ -210,11 +240,14 @@ impl SharedBitfield {
 
     /// The set as it is now, as a [`Bitfield`] of `len` pieces.
     pub fn snapshot(&self, geometry: &super::Geometry) -> Bitfield {
-        let mut bits = Bitfield::new(geometry.pieces());
-        for piece in geometry.all_pieces().filter(|&piece| self.contains(piece)) {
-            bits.insert(piece);
-        }
-        bits
+        let len = geometry.pieces();
+        let words = self.words.iter();
+        let words = words.map(|word| word.load(Ordering::Acquire).reverse_bits());
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_be_bytes).collect();
+        bytes.resize(bytes_for(len), 0);
+        clear_spare(&mut bytes, len);
+        let ones = bytes.iter().map(|byte| byte.count_ones()).sum();
+        Bitfield { bytes, len, ones }
     }
 }
 
@@ -282,7 +315,15 @@ mod tests {
             prop_assert_eq!(bits.count() as usize, model.len());
             prop_assert_eq!(bits.iter().collect::<Vec<_>>(), model.into_iter().collect::<Vec<_>>());
             prop_assert_eq!(Bitfield::from_bytes(bits.as_bytes(), len), Ok(bits.clone()));
-            prop_assert_eq!(shared.snapshot(&geometry), bits);
+            prop_assert_eq!(&shared.snapshot(&geometry), &bits);
+            prop_assert_eq!(&SharedBitfield::new(&bits).snapshot(&geometry), &bits);
+            let complement = bits.complement();
+            prop_assert_eq!(Bitfield::from_bytes(complement.as_bytes(), len), Ok(complement.clone()));
+            for piece in geometry.all_pieces() {
+                prop_assert_eq!(complement.contains(piece), !bits.contains(piece));
+                let word = bits.word(piece.index() / 64).rotate_left(piece.get() % 64);
+                prop_assert_eq!(word >> 63 == 1, bits.contains(piece));
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `seedbank get`: downloads any number of torrents in one process, then exits.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use seedbank::base::InfoHash;
 use seedbank::engine::{AddTorrent, Goal};
 use seedbank::format::host::HostPort;
 use seedbank::format::magnet::Magnet;
@@ -26,9 +26,10 @@ pub(crate) fn run(args: &GetArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
     let end = End::Complete(args.transfer.keep);
     let mut plan = transfer::plan(&args.transfer, end, out)?;
     plan.save_metainfo = args.save_metainfo;
+    let mut named = HashSet::new();
     for source in &args.sources {
         let found = source.find(&plan.settings.config.state)?;
-        if named_before(&plan, found.info_hash()) {
+        if !named.insert(found.info_hash()) {
             out.warn(
                 "duplicate",
                 format!("{source}: the same torrent was named before"),
@@ -42,13 +43,6 @@ pub(crate) fn run(args: &GetArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
         }
     }
     transfer::run(plan, out)
-}
-
-fn named_before(plan: &Plan, info_hash: InfoHash) -> bool {
-    let wishes = plan.wishes.iter().map(|wish| wish.named.info_hash);
-    let torrents = plan.torrents.iter();
-    let torrents = torrents.map(|torrent| torrent.metainfo.info.info_hash());
-    wishes.chain(torrents).any(|known| known == info_hash)
 }
 
 /// Takes what a source adds to a torrent that was named before: the metainfo that was to be asked for, or a link's hints.

@@ -1,6 +1,6 @@
 //! `seedbank seed`: shares payloads until it is stopped. A payload without a metainfo file gets `<payload>.bit` beside it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,11 +25,10 @@ const PIECE_LENGTH: u32 = 256 << 10;
 pub(crate) fn run(args: &SeedArgs, out: &Arc<Output>) -> Result<Exit, Failure> {
     out.begin_events();
     let mut plan = transfer::plan(&args.transfer, End::Stopped, out)?;
+    let mut named = HashSet::new();
     for path in &args.paths {
         let torrent = torrent(path, args, &plan, out)?;
-        let hash = torrent.metainfo.info.info_hash();
-        let twice = |other: &AddTorrent| other.metainfo.info.info_hash() == hash;
-        if plan.torrents.iter().any(twice) {
+        if !named.insert(torrent.metainfo.info.info_hash()) {
             let message = format!("{}: the same torrent was named before", path.display());
             out.warn("duplicate", message);
             continue;

@@ -18,6 +18,7 @@ mod create;
 mod error;
 mod file;
 mod files;
+mod folders;
 mod handles;
 mod hash;
 mod layout;

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{DiskError, Kernel, Medium};
+use super::{DiskError, Kernel, Medium, folders};
 use crate::base::FileIdentity;
 
 /// An open destination folder.
 #[derive(Debug)]
 pub(super) struct Place {
     root: PathBuf,
-    folder: OwnedFd,
+    /// Shared by all payloads in it.
+    folder: Arc<OwnedFd>,
     /// By which everything below it is changed.
     medium: Arc<dyn Medium>,
 }
@@ -43,6 +44,7 @@ impl Place {
     pub(super) fn on(medium: &Arc<dyn Medium>, root: &Path) -> Result<Self, DiskError> {
         let folder = rustix::fs::openat(CWD, root, FOLDER, Mode::empty())
             .map_err(|error| DiskError::opening(root, error))?;
+        let folder = folders::share(folder).map_err(|error| DiskError::opening(root, error))?;
         let (root, medium) = (root.to_owned(), Arc::clone(medium));
         Ok(Self {
             root,

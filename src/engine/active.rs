@@ -18,13 +18,14 @@ use super::error::EngineError;
 use super::events::{Event, Hex};
 use super::joining::Dialled;
 use super::links::Links;
+use super::mailbox::Mailbox;
 use super::prepare::Prepared;
 use super::reports::Shelf;
 use super::resources::Resources;
 use super::scrubbing::Scrubbing;
 use super::seeking::Seeking;
 use super::status::{State, Status};
-use super::torrent::Order;
+use super::torrent::{Order, at};
 use crate::base::limits::{PEERS_PER_TORRENT, TORRENT_QUEUE};
 use crate::base::{BlockRange, Checked, PieceIndex, SharedBitfield};
 use crate::disk::{Checkpoint, DiskError, Payload};
@@ -76,7 +77,7 @@ pub(super) struct Active<'a> {
     pub(super) notebook: Notebook,
     /// The payload for uploads, and what went wrong with them.
     pub(super) shelf: Shelf,
-    failures: mpsc::Receiver<DiskError>,
+    failures: mpsc::Receiver<Box<DiskError>>,
     pub(super) swarm: Swarm,
     pub(super) links: Links,
     /// What connections may upload.
@@ -85,8 +86,7 @@ pub(super) struct Active<'a> {
     pub(super) discovery: Discovery,
     pub(super) seeking: Seeking,
     pub(super) scrubbing: Scrubbing,
-    pub(super) reports: mpsc::Receiver<(PeerKey, Report)>,
-    pub(super) reporter: mpsc::Sender<(PeerKey, Report)>,
+    pub(super) reports: Mailbox<(PeerKey, Report)>,
     pub(super) jobs: JoinSet<Done>,
     /// Connections being made; dropped when the torrent stops.
     pub(super) dials: JoinSet<Dialled>,
@@ -107,6 +107,8 @@ pub(super) struct Active<'a> {
     tick_at: Instant,
     progress_at: Instant,
     save_peers_at: Instant,
+    /// Somebody was connected since peers were saved.
+    met_peers: bool,
     last_moved: u64,
 }
 
@@ -116,10 +118,9 @@ impl<'a> Active<'a> {
         torrent: &'a AddTorrent,
         prepared: Prepared,
         status: &'a watch::Sender<Status>,
-    ) -> Self {
+    ) -> Box<Self> {
         let now = Instant::now();
         let info = Arc::clone(&torrent.metainfo.info);
-        let (reporter, reports) = mpsc::channel(TORRENT_QUEUE);
         let (tell_failure, failures) = mpsc::channel(1);
         let seed = rand::random();
         let config = SwarmConfig {
@@ -138,7 +139,7 @@ impl<'a> Active<'a> {
             partial: prepared.partial,
         };
         let tiers = torrent.metainfo.announce.clone();
-        Self {
+        Box::new(Self {
             seeking: Seeking::new(&resources, &torrent.metainfo, finished),
             discovery: Discovery::new(
                 now,
@@ -171,23 +172,23 @@ impl<'a> Active<'a> {
             tick_at: now,
             progress_at: now,
             save_peers_at: now + SAVE_PEERS,
+            met_peers: false,
             last_moved: 0,
             resources,
             torrent,
             info,
             served,
-            reports,
-            reporter,
+            reports: Mailbox::new(TORRENT_QUEUE),
             status,
             finished,
-        }
+        })
     }
 
     /// Transfers until told otherwise or until something fails, and then winds down in order.
-    pub(super) async fn run(mut self, orders: &mut mpsc::Receiver<Order>) -> Ending {
+    pub(super) async fn run(mut self: Box<Self>, orders: &mut mpsc::Receiver<Order>) -> Ending {
         self.greet().await;
         let ending = self.transfer(orders).await;
-        let wound_down = self.wind_down(&ending).await;
+        let wound_down = Box::pin(self.wind_down(&ending)).await;
         match (ending, wound_down) {
             // A writer may meet the mark of a failed sync before the sync itself is heard of.
             (Ending::Failed(EngineError::Disk(DiskError::Poisoned { path })), _) => {
@@ -239,18 +240,18 @@ impl<'a> Active<'a> {
             self.commit_if_due(now);
             self.announce_if_due(now);
             self.scrub_if_due(now);
-            let deadline = self.next_deadline(now);
+            let deadline = self.next_deadline();
             let result = tokio::select! {
                 order = orders.recv() => match self.obey(order) {
                     Some(ending) => return ending,
                     None => Ok(()),
                 },
-                Some((key, report)) = self.reports.recv() => {
+                (key, report) = self.reports.recv() => {
                     self.take_in(key, report);
                     Ok(())
                 }
                 Some(done) = self.jobs.join_next() => self.job_done(done).await,
-                Some(step) = self.scrubbing.steps.join_next() => match self.step_done(step).await {
+                Some(step) = self.scrubbing.steps.join_next() => match Box::pin(self.step_done(step)).await {
                     Some(ending) => return ending,
                     None => Ok(()),
                 },
@@ -260,8 +261,8 @@ impl<'a> Active<'a> {
                     self.swarm.on_addresses(Instant::now(), Source::Dht, &peers);
                     Ok(())
                 }
-                Some(error) = self.failures.recv() => return self.unreadable(error),
-                () = tokio::time::sleep_until(deadline.into()) => {
+                Some(error) = self.failures.recv() => return self.unreadable(*error),
+                () = at(deadline) => {
                     self.timeout(Instant::now());
                     Ok(())
                 }
@@ -287,7 +288,7 @@ impl<'a> Active<'a> {
 
     fn obey(&mut self, order: Option<Order>) -> Option<Ending> {
         match order {
-            Some(Order::Incoming(incoming)) => self.welcome(incoming),
+            Some(Order::Incoming(incoming)) => self.welcome(*incoming),
             Some(Order::Peers(peers)) => {
                 self.swarm
                     .on_addresses(Instant::now(), Source::User, &peers);
@@ -304,7 +305,7 @@ impl<'a> Active<'a> {
     pub(super) fn take_in(&mut self, key: PeerKey, report: Report) {
         self.on_report(key, report);
         for _ in 1..REPORTS_AT_ONCE {
-            let Ok((key, report)) = self.reports.try_recv() else {
+            let Some((key, report)) = self.reports.try_recv() else {
                 return;
             };
             self.on_report(key, report);
@@ -328,14 +329,14 @@ impl<'a> Active<'a> {
                 self.swarm.on_written(now, range);
             }
             Done::Committed(Ok(committed)) => self.on_committed(&committed),
-            Done::Committed(Err(error)) => return Err(self.give_up(error).await),
+            Done::Committed(Err(error)) => return Err(Box::pin(self.give_up(error)).await),
             Done::Noted => {}
         }
         Ok(())
     }
 
-    fn next_deadline(&self, now: Instant) -> Instant {
-        let idle = now + Duration::from_secs(60);
+    /// When there is something to do if nothing happens; `None` for a torrent that rests.
+    fn next_deadline(&self) -> Option<Instant> {
         let moves = !self.links.is_empty() || !self.status.borrow().peers.is_empty();
         let tick = moves.then_some(self.tick_at);
         [
@@ -344,21 +345,23 @@ impl<'a> Active<'a> {
             self.checkpoint.next_deadline(),
             self.scrubbing.next_deadline(),
             tick,
-            Some(self.save_peers_at),
+            self.met_peers.then_some(self.save_peers_at),
         ]
         .into_iter()
         .flatten()
-        .fold(idle, Instant::min)
+        .min()
     }
 
     fn timeout(&mut self, now: Instant) {
         self.swarm.handle_timeout(now);
         if now >= self.tick_at {
             self.tick_at = now + TICK;
+            self.met_peers |= !self.links.is_empty();
             self.publish(now);
         }
-        if now >= self.save_peers_at {
+        if self.met_peers && now >= self.save_peers_at {
             self.save_peers_at = now + SAVE_PEERS;
+            self.met_peers = !self.links.is_empty();
             self.save_peers();
         }
     }

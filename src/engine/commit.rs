@@ -212,9 +212,7 @@ impl Active<'_> {
     async fn hear_out(&mut self) {
         let all_gone = async {
             while !self.links.is_empty() {
-                let Some((key, report)) = self.reports.recv().await else {
-                    break;
-                };
+                let (key, report) = self.reports.recv().await;
                 self.take_in(key, report);
             }
         };

@@ -127,7 +127,7 @@ impl Active<'_> {
         let ties = Ties {
             key,
             commands: inbox,
-            reports: self.reporter.clone(),
+            reports: self.reports.sender(),
             source: self.shelf.clone(),
             budget: Arc::clone(&self.resources.budget),
             up: Arc::clone(&self.resources.up),

@@ -16,6 +16,7 @@ mod incoming;
 mod inquiry;
 mod joining;
 mod links;
+mod mailbox;
 mod moving;
 mod perform;
 mod prepare;

@@ -21,13 +21,13 @@ use crate::swarm::{PeerKey, PeerView, Verdict};
 #[derive(Clone, Debug)]
 pub(super) struct Shelf {
     pub(super) payload: Payload,
-    pub(super) failures: mpsc::Sender<DiskError>,
+    pub(super) failures: mpsc::Sender<Box<DiskError>>,
 }
 
 impl Shelf {
     fn fail(&self, error: DiskError) {
         // The first failure is enough.
-        let _ = self.failures.try_send(error);
+        let _ = self.failures.try_send(Box::new(error));
     }
 }
 

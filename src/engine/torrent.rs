@@ -40,8 +40,8 @@ pub struct Torrent {
 /// What a torrent's task is told from outside.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// A peer dialled us and asks for this torrent.
-    Incoming(Incoming),
+    /// A peer dialled us and asks for this torrent. Boxed: a queue has room for many orders, also that of a torrent that rests.
+    Incoming(Box<Incoming>),
     /// More peers to try.
     Peers(Vec<SocketAddr>),
     /// Stop transfers, make durable what is verified.
@@ -153,7 +153,7 @@ impl Torrent {
 
     pub(super) async fn incoming(&self, incoming: Incoming) {
         // If the torrent has ended the connection is dropped, which is what the peer should see.
-        let _ = self.orders.send(Order::Incoming(incoming)).await;
+        let _ = self.orders.send(Order::Incoming(Box::new(incoming))).await;
     }
 
     async fn order(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) {
@@ -287,7 +287,8 @@ impl TorrentTask {
         self.waiting
             .drain(..)
             .for_each(|incoming| active.welcome(incoming));
-        let ending = active.run(&mut self.orders).await;
+        // Boxed, so that a torrent that rests takes no room for it.
+        let ending = Box::pin(active.run(&mut self.orders)).await;
         let is_whole = {
             let status = self.status.borrow();
             status.durable == status.total
@@ -302,7 +303,8 @@ impl TorrentTask {
         let cancelled = Arc::new(AtomicBool::new(false));
         let torrent = self.torrent.clone();
         let (resources, status) = (Arc::clone(&self.resources), self.status.clone());
-        let preparing = prepare(
+        // Boxed, so that its room is free again once it is over.
+        let mut preparing = Box::pin(prepare(
             &resources,
             &torrent,
             &status,
@@ -312,8 +314,7 @@ impl TorrentTask {
                 // The receiver outlives this future.
                 let _ = tell.send(());
             },
-        );
-        tokio::pin!(preparing);
+        ));
         let mut ending = None;
         let result = loop {
             tokio::select! {
@@ -329,7 +330,7 @@ impl TorrentTask {
                             let _ = done.send(());
                         }
                         Some(Order::Peers(peers)) => self.torrent.peers.extend(peers),
-                        Some(Order::Incoming(incoming)) if self.waiting.len() < WAITING => self.waiting.push(incoming),
+                        Some(Order::Incoming(incoming)) if self.waiting.len() < WAITING => self.waiting.push(*incoming),
                         Some(Order::Incoming(_)) => {}
                         None => ending = Some(Ending::Stopped(None)),
                     }
@@ -407,7 +408,7 @@ impl TorrentTask {
 }
 
 /// Waits until then; for ever if there is no such time.
-async fn at(time: Option<Instant>) {
+pub(super) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,

@@ -90,6 +90,7 @@ impl Swarm {
         }
         self.starved.remove(&key);
         self.forget_have(&peer.have);
+        self.lures.remove(key, peer.lure);
         if let Some(addr) = peer.dialable() {
             let totals = peer.tally.downloaded() + peer.tally.uploaded();
             let lasted = now.saturating_duration_since(peer.since) > IDLE;

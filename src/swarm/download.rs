@@ -83,13 +83,10 @@ impl Swarm {
     /// What is on disk of these pieces can no longer be trusted: a file changed, or a sync failed. They are fetched again.
     pub fn on_lost(&mut self, now: Instant, pieces: &[PieceIndex]) {
         for &piece in pieces {
-            let was = self.pieces.verified().contains(piece);
             self.pieces.lose(piece);
             self.refresh(piece);
-            if was {
-                self.recount_wanted(piece, false);
-            }
         }
+        self.wanted_again();
         // Once complete nobody was fed any more; some of these peers may have what is missing now.
         let hungry = self.peers.iter().filter(|(_, peer)| peer.hungry > 0);
         self.starved.extend(hungry.map(|(key, _)| key));
@@ -188,7 +185,7 @@ impl Swarm {
         let from = senders.as_ref().and_then(Senders::first);
         let from = from.map(|sender| sender.addr);
         self.actions.push_back(Action::Verified { piece, from });
-        self.recount_wanted(piece, true);
+        self.wanted_no_more(piece);
         if self.is_complete() {
             self.complete(now);
         }

@@ -4,7 +4,6 @@
 //! A grant is a whole piece as a rule, so that its bytes are hashed in one go and its sender answers for all of it. A peer
 //! that would take longer than [`PATIENCE`] gets a run that it can do in that time, and others continue the piece.
 
-use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use super::peers::Peer;
 use super::picker;
 use super::pieces::Partial;
 use super::requests::Grant;
-use crate::base::limits::{BLOCK_COPIES_MAX, RUN_LEN_MAX};
+use crate::base::limits::RUN_LEN_MAX;
 use crate::base::{BLOCK_LEN, PieceIndex};
 
 /// A peer that takes longer than this for a piece gets part of it.
@@ -23,12 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_RUN: u32 = 16;
 /// Pieces that are taken at random before rarity counts.
 const RANDOM_PIECES: u32 = 4;
-/// Blocks that are asked of a second peer at once.
-const LATE_BLOCKS: u32 = 4;
-/// A grant is no older than this: nobody else is asked for its blocks yet. A fourth of it at a peer whose speed is known.
-const GRACE: Duration = Duration::from_secs(2);
-/// A copy that would be evidence is left to one sender for as long as it takes no longer than this.
-const STALLED: Duration = Duration::from_secs(30);
+/// Pieces under way that are looked at to find one to continue: many slow peers may have begun thousands.
+const OPEN_LOOKS: usize = 64;
 /// Grants made at one time: a bound on the work for one call.
 const GRANTS_AT_ONCE: usize = 1_024;
 
@@ -182,11 +177,19 @@ impl Swarm {
         rarer.or(unfinished)
     }
 
-    /// The piece under way that this peer can continue and that is nearest to its end.
-    fn unfinished(&self, key: PeerKey) -> Option<PieceIndex> {
+    /// The piece under way that this peer can continue and that is nearest to its end; of very many, of some.
+    fn unfinished(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let all = self.pieces.open();
+        let start = match all.len() > OPEN_LOOKS {
+            true => self.random.below(self.config.geometry.pieces() as usize),
+            false => 0,
+        };
+        let start = self.config.geometry.piece(start as u32)?;
         let peer = self.peers.get(key)?;
-        let open = self.pieces.open().iter().copied();
-        let open = open.filter(|&p| peer.serves(p) && self.is_trusted_with(key, p));
+        let open = all.range(start..).chain(all.range(..start)).copied();
+        let open = open
+            .take(OPEN_LOOKS)
+            .filter(|&p| peer.serves(p) && self.is_trusted_with(key, p));
         open.min_by_key(|&piece| {
             let free = self.pieces.partial(piece).map_or(0, Partial::free);
             (self.availability.count(piece), free)
@@ -200,9 +203,9 @@ impl Swarm {
         }
         let peer = self.peers.get(key)?;
         let geometry = &self.config.geometry;
-        let (availability, random) = (&self.availability, &mut self.random);
-        let ready =
-            |&piece: &PieceIndex| availability.pickable().contains(piece) && peer.serves(piece);
+        let (availability, random) = (&mut self.availability, &mut self.random);
+        let pickable = availability.pickable();
+        let ready = |&piece: &PieceIndex| pickable.contains(piece) && peer.serves(piece);
         if peer.choking {
             let allowed = peer.allowed.iter().copied().filter(ready);
             allowed.min_by_key(|&piece| availability.count(piece))
@@ -237,74 +240,5 @@ impl Swarm {
             return cap;
         }
         1 << able.max(1).ilog2()
-    }
-
-    /// Blocks that somebody is late with and that this peer would bring sooner: those that are expected last, from the end
-    /// of what was asked, because peers serve it from the front.
-    fn late(&self, now: Instant, key: PeerKey) -> Option<(PieceIndex, Range<u32>)> {
-        let peer = self.peers.get(key)?;
-        let queued = self.requests.blocks_of(key) + LATE_BLOCKS;
-        let ours = peer.service.time_for(queued);
-        let enough = if self.is_end_game() {
-            ours * 2 + Duration::from_millis(500)
-        } else {
-            ours * 4 + Duration::from_secs(10)
-        };
-        let mut found: Option<(Duration, PieceIndex, Range<u32>)> = None;
-        for (holder, grants) in self.requests.queues().filter(|(holder, _)| *holder != key) {
-            for (grant, wait) in self.waits(now, holder, grants) {
-                let best = found.as_ref().map_or(enough, |(wait, ..)| *wait);
-                if wait <= best || !peer.serves(grant.piece) {
-                    continue;
-                }
-                if self.blame.is_pending(grant.piece) && wait < STALLED {
-                    continue;
-                }
-                if let Some(blocks) = self.tail(key, grant, wait > 4 * enough) {
-                    found = Some((wait, grant.piece, blocks));
-                }
-            }
-        }
-        found.map(|(_, piece, blocks)| (piece, blocks))
-    }
-
-    /// How long each grant of a peer will still take.
-    fn waits<'a>(
-        &self,
-        now: Instant,
-        holder: PeerKey,
-        grants: &'a [Grant],
-    ) -> impl Iterator<Item = (&'a Grant, Duration)> {
-        let service = self.peers.get(holder).map(|peer| peer.service);
-        let mut ahead = 0;
-        grants.iter().filter_map(move |grant| {
-            let service = service?;
-            ahead += grant.blocks.len() as u32;
-            let expected = service.last().max(grants[0].at) + service.time_for(ahead);
-            let left = expected.saturating_duration_since(now);
-            // Who is late will be later still.
-            let overdue = now.saturating_duration_since(expected) / 2;
-            // A peer whose speed nobody knows gets the time to show it.
-            let grace = if service.is_known() { GRACE / 4 } else { GRACE };
-            let age = now.saturating_duration_since(grant.at);
-            (age >= grace).then_some((grant, left.max(overdue)))
-        })
-    }
-
-    /// The last few blocks of a grant that may be asked of `key` as well.
-    fn tail(&self, key: PeerKey, grant: &Grant, very_late: bool) -> Option<Range<u32>> {
-        let most = if very_late { BLOCK_COPIES_MAX } else { 2 };
-        let partial = self.pieces.partial(grant.piece)?;
-        let wanted = |block: u32| {
-            partial.wants(block, most) && !self.requests.holds(key, grant.piece, block)
-        };
-        let end = grant.blocks.clone().rev().find(|&b| wanted(b))? + 1;
-        let run = grant.blocks.start..end;
-        let run = run
-            .rev()
-            .take(LATE_BLOCKS as usize)
-            .take_while(|&b| wanted(b));
-        run.min_by_key(|&b| Reverse(end - b))
-            .map(|start| start..end)
     }
 }

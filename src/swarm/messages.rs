@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Swarm;
-use super::action::{Action, PeerKey};
+use super::action::PeerKey;
 use super::peers::{Have, Peer};
 use crate::base::{Bitfield, PieceIndex};
 
@@ -71,7 +71,7 @@ impl Swarm {
             }
         };
         self.availability.add(piece);
-        peer.wanted += u32::from(!self.pieces.verified().contains(piece));
+        self.gained(key, piece);
         if full {
             self.forget_bits(key);
             self.availability.add_seed();
@@ -98,8 +98,7 @@ impl Swarm {
             && bits.remove(piece)
         {
             self.availability.remove(piece);
-            peer.wanted -= u32::from(!self.pieces.verified().contains(piece));
-            self.refresh_interest(key);
+            self.lost(key, piece);
             self.settle(now);
         }
     }
@@ -137,52 +136,9 @@ impl Swarm {
         }
     }
 
-    /// Tells the peer whether we want something of it, if that changed.
-    pub(super) fn refresh_interest(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        let on = peer.wanted > 0 && !self.paused;
-        if peer.our_interest != on && !peer.closing {
-            peer.our_interest = on;
-            self.actions.push_back(Action::Interest { key, on });
-        }
-    }
-
-    /// Our set of verified pieces changed by `piece`.
-    pub(super) fn recount_wanted(&mut self, piece: PieceIndex, verified: bool) {
-        let mut changed = Vec::new();
-        for (key, peer) in self.peers.iter_mut() {
-            if !peer.have.contains(piece) {
-                continue;
-            }
-            if verified {
-                peer.wanted -= 1;
-            } else {
-                peer.wanted += 1;
-            }
-            if (peer.wanted > 0) != peer.our_interest {
-                changed.push(key);
-            }
-        }
-        for key in changed {
-            self.refresh_interest(key);
-        }
-    }
-
     fn set_have(&mut self, key: PeerKey, have: Have) {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
-        };
-        let geometry = self.config.geometry;
-        let missing = |n: u32| {
-            let piece = geometry.piece(n);
-            piece.is_some_and(|piece| !self.pieces.verified().contains(piece))
-        };
-        peer.wanted = match &have {
-            Have::None => 0,
-            Have::Some(bits) => bits.iter().filter(|&n| missing(n)).count() as u32,
-            Have::All => geometry.pieces() - self.pieces.verified().count(),
         };
         match &have {
             Have::None => {}
@@ -191,6 +147,7 @@ impl Swarm {
         }
         let old = std::mem::replace(&mut peer.have, have);
         self.forget_have(&old);
+        self.have_changed(key);
     }
 
     /// The peer's bitfield became full: it counts as a seed from here on.

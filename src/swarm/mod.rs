@@ -31,6 +31,8 @@ mod choker;
 mod connections;
 mod download;
 mod grants;
+mod interest;
+mod late;
 mod messages;
 mod metadata;
 mod peers;
@@ -58,6 +60,8 @@ use allowance::Allowance;
 use availability::Availability;
 use blame::Blame;
 use choker::Choker;
+use interest::Lures;
+use late::Late;
 use peers::Peers;
 use pieces::PieceMap;
 use requests::Requests;
@@ -77,6 +81,8 @@ pub struct Swarm {
     random: Random,
     pieces: PieceMap,
     availability: Availability,
+    lures: Lures,
+    late: Late,
     requests: Requests,
     blame: Blame,
     allowance: Allowance,
@@ -105,10 +111,13 @@ impl Swarm {
         let geometry = config.geometry;
         assert_eq!(start.verified.len(), geometry.pieces(), "verified pieces");
         assert_eq!(start.durable.len(), geometry.pieces(), "durable pieces");
+        let open = start.verified.complement();
         let mut swarm = Self {
             random: Random::new(config.seed),
             pieces: PieceMap::new(geometry, start),
-            availability: Availability::new(geometry),
+            availability: Availability::new(geometry, open),
+            lures: Lures::default(),
+            late: Late::default(),
             requests: Requests::default(),
             blame: Blame::default(),
             allowance: Allowance::unbounded(),
@@ -124,10 +133,8 @@ impl Swarm {
             dial_again: None,
             config,
         };
-        for piece in geometry.all_pieces() {
-            swarm.refresh(piece);
-        }
         for piece in swarm.pieces.under_way().collect::<Vec<_>>() {
+            swarm.refresh(piece);
             swarm.check_if_stored(piece);
         }
         swarm

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::action::{PeerInfo, PeerKey};
 use super::blame::Suspect;
+use super::interest::Wants;
 use super::tally::{Tally, Totals};
 use crate::base::limits::HINTS_PER_PEER;
 use crate::base::{BLOCK_LEN, Bitfield, PeerId, PieceIndex};
@@ -40,10 +41,6 @@ impl Have {
         }
     }
 
-    pub(super) fn is_none(&self) -> bool {
-        matches!(self, Self::None)
-    }
-
     pub(super) fn is_all(&self) -> bool {
         match self {
             Self::None => false,
@@ -52,12 +49,12 @@ impl Have {
         }
     }
 
-    /// One byte of the wire form; spare bits may be set.
-    pub(super) fn byte(&self, at: usize) -> u8 {
+    /// The 64 pieces from `64 * at` on, the first in the highest bit; bits past the last piece may be set.
+    pub(super) fn word(&self, at: usize) -> u64 {
         match self {
             Self::None => 0,
-            Self::Some(bits) => bits.as_bytes()[at],
-            Self::All => 0xff,
+            Self::Some(bits) => bits.word(at),
+            Self::All => u64::MAX,
         }
     }
 
@@ -136,8 +133,9 @@ pub(super) struct Peer {
     pub(super) info: PeerInfo,
     pub(super) since: Instant,
     pub(super) have: Have,
-    /// Pieces that it has and we have not verified.
-    pub(super) wanted: u32,
+    /// A piece that it has and we have not verified; `None` if there is no such piece.
+    pub(super) lure: Option<PieceIndex>,
+    pub(super) wants: Wants,
     /// It does not let us request.
     pub(super) choking: bool,
     /// It wants something of us.
@@ -171,7 +169,8 @@ impl Peer {
             info,
             since: now,
             have: Have::None,
-            wanted: 0,
+            lure: None,
+            wants: Wants::nothing(),
             choking: true,
             interested: false,
             our_interest: false,

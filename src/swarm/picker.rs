@@ -7,44 +7,49 @@ use super::availability::Availability;
 use super::peers::Have;
 use crate::base::{Geometry, PieceIndex, Random};
 
-/// Pieces looked at in order of rarity before a sample is taken instead: bounds the work at a peer that has little of what is rare.
-const SCAN_MAX: usize = 4_096;
-/// Pieces of that sample.
+/// Sections of pieces that are looked at for one pick, those with the lowest floors first.
+const LOOKS: usize = 4;
+/// Pieces of the sample that is taken where these looks find none.
 const SAMPLE: usize = 64;
 
 /// The rarest piece that may be begun and that the peer has; of equally rare ones, any.
 ///
-/// Exact for as long as the first [`SCAN_MAX`] pieces in order of rarity hold one; beyond, the rarest of a random sample.
+/// Exact in torrents of a few sections ([`SECTION`](super::availability::SECTION) pieces each). In larger ones exact as long as the
+/// sections with the lowest floors hold it; beyond, the rarest of those, and for a peer that has next to nothing of them, of a sample.
 pub(super) fn rarest(
     random: &mut Random,
-    availability: &Availability,
+    availability: &mut Availability,
     geometry: &Geometry,
     have: &Have,
 ) -> Option<PieceIndex> {
-    if have.is_none() {
-        return None;
+    let (bits, least) = match have {
+        Have::None => return None,
+        // What it has itself, it is a copy of.
+        Have::Some(bits) => (Some(bits), 1),
+        Have::All => (None, 0),
+    };
+    let mut seen = [(0, 0); LOOKS];
+    let mut looks = 0;
+    let mut best: Option<(PieceIndex, u32)> = None;
+    while looks < LOOKS
+        && let Some((section, floor)) = availability.lowest(random)
+        && best.is_none_or(|(_, copies)| copies > floor.max(least))
+    {
+        let found = availability.rarest_in(random, section, bits);
+        let rarer = found.filter(|(_, copies)| best.is_none_or(|(_, best)| *copies < best));
+        best = rarer.or(best);
+        seen[looks] = (section, availability.pass_over(section));
+        looks += 1;
     }
-    // Copies of seeds are counted apart, so what nobody else has lies in the first bucket.
-    let hopeless = usize::from(!have.is_all());
-    let mut budget = SCAN_MAX;
-    for bucket in availability.buckets().iter().skip(hopeless) {
-        if bucket.is_empty() {
-            continue;
-        }
-        let (before, after) = bucket.split_at(random.below(bucket.len()));
-        for &piece in after.iter().chain(before).take(budget) {
-            if have.contains(piece) {
-                return Some(piece);
-            }
-        }
-        budget = budget.saturating_sub(bucket.len());
-        if budget == 0 {
-            return candidates(random, availability, geometry, have)
-                .take(SAMPLE)
-                .min_by_key(|&piece| availability.count(piece));
-        }
+    for &(section, floor) in &seen[..looks] {
+        availability.put_back(section, floor);
     }
-    None
+    if let Some((piece, _)) = best {
+        return Some(piece);
+    }
+    candidates(random, availability, geometry, have)
+        .take(SAMPLE)
+        .min_by_key(|&piece| availability.count(piece))
 }
 
 /// Any piece that may be begun and that the peer has.
@@ -64,18 +69,18 @@ fn candidates<'a>(
     geometry: &'a Geometry,
     have: &'a Have,
 ) -> impl Iterator<Item = PieceIndex> + 'a {
-    let pickable = availability.pickable().as_bytes();
-    let start = random.below(pickable.len().max(1));
-    let turn = (random.next() % 8) as u32;
-    (start..pickable.len())
+    let pickable = availability.pickable();
+    let start = random.below(pickable.words().max(1));
+    let turn = (random.next() % 64) as u32;
+    (start..pickable.words())
         .chain(0..start)
         .flat_map(move |at| {
-            let mut rest = (pickable[at] & have.byte(at)).rotate_left(turn);
+            let mut rest = (pickable.word(at) & have.word(at)).rotate_left(turn);
             std::iter::from_fn(move || {
                 let bit = rest.leading_zeros();
-                (bit < 8).then(|| {
-                    rest &= !(0x80 >> bit);
-                    at as u32 * 8 + (bit + turn) % 8
+                (bit < 64).then(|| {
+                    rest &= !(1 << (63 - bit));
+                    at as u32 * 64 + (bit + turn) % 64
                 })
             })
         })
@@ -100,12 +105,12 @@ mod tests {
         #[test]
         fn picks_what_a_naive_search_calls_rarest(
             seed: u64,
-            pieces in 1u32..120,
+            pieces in prop_oneof![1u32..120, 4_000u32..12_000],
             peers in prop::collection::vec(prop::collection::vec(any::<u32>(), 0..60), 0..8),
             begun in prop::collection::vec(any::<u32>(), 0..100),
         ) {
             let geometry = Geometry::new(u64::from(pieces), 1).unwrap();
-            let mut availability = Availability::new(geometry);
+            let mut availability = Availability::new(geometry, Bitfield::full(geometry.pieces()));
             let peers: Vec<Bitfield> = peers.into_iter().map(|p| bits(&geometry, p)).collect();
             for peer in &peers {
                 availability.add_all(peer);
@@ -121,7 +126,7 @@ mod tests {
                     .map(|p| availability.count(p))
                     .min();
                 let have = Have::from(peer);
-                let found = rarest(&mut random, &availability, &geometry, &have);
+                let found = rarest(&mut random, &mut availability, &geometry, &have);
                 prop_assert_eq!(found.map(|p| availability.count(p)), naive);
                 let other = at_random(&mut random, &availability, &geometry, &have);
                 prop_assert_eq!(other.is_some(), naive.is_some());
@@ -135,11 +140,11 @@ mod tests {
     #[test]
     fn ties_are_broken_at_random() {
         let geometry = Geometry::new(1_000, 1).unwrap();
-        let availability = Availability::new(geometry);
+        let mut availability = Availability::new(geometry, Bitfield::full(geometry.pieces()));
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..50 {
             let mut random = Random::new(seed);
-            let piece = rarest(&mut random, &availability, &geometry, &Have::All).unwrap();
+            let piece = rarest(&mut random, &mut availability, &geometry, &Have::All).unwrap();
             seen.insert(piece);
         }
         assert!(seen.len() > 40, "{}", seen.len());
@@ -148,12 +153,12 @@ mod tests {
     #[test]
     fn a_peer_without_anything_rare_is_served_from_a_sample() {
         let geometry = Geometry::new(50_000, 1).unwrap();
-        let mut availability = Availability::new(geometry);
+        let mut availability = Availability::new(geometry, Bitfield::full(geometry.pieces()));
         availability.add_all(&bits(&geometry, 0..50_000));
         let common = bits(&geometry, [49_999]);
         availability.add_all(&common);
         let have = Have::from(common);
-        let found = rarest(&mut Random::new(1), &availability, &geometry, &have);
+        let found = rarest(&mut Random::new(1), &mut availability, &geometry, &have);
         assert_eq!(found, geometry.piece(49_999));
     }
 }

@@ -69,7 +69,7 @@ fn pieces_that_come_at_once_are_judged_one_by_one() {
             data[0] ^= u8::from(is_bad);
             let hash = rig.hash(piece);
             tokio::spawn(async move {
-                let note = move || drop(told.lock().unwrap().insert(piece));
+                let note = move || assert!(told.lock().unwrap().insert(piece));
                 let checked = payload.check_and_write(piece, data, hash, false, note);
                 (piece, is_bad, checked.await.unwrap())
             })

@@ -19,6 +19,7 @@ mod legacy;
 mod liar;
 mod library;
 mod locks;
+mod many_files;
 mod memory;
 mod moving;
 mod restart;

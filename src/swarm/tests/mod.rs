@@ -129,12 +129,16 @@ impl Scene {
         }
         let staying = self.swarm.peers.iter().filter(|(_, peer)| !peer.closing);
         assert_eq!(staying.count(), self.swarm.peers.staying());
-        for (_, peer) in self.swarm.peers.iter() {
+        for (key, peer) in self.swarm.peers.iter() {
             let missing =
                 |p: &PieceIndex| peer.have.contains(*p) && !self.swarm.verified().contains(*p);
-            let wanted = self.geometry.all_pieces().filter(missing).count();
-            assert_eq!(wanted as u32, peer.wanted);
+            let wanted = self.geometry.all_pieces().any(|piece| missing(&piece));
+            assert_eq!(wanted, peer.lure.is_some());
+            assert!(peer.lure.is_none_or(|lure| missing(&lure)), "{key:?}");
         }
+        let lures = self.swarm.peers.iter();
+        let lures = lures.filter_map(|(key, peer)| Some((peer.lure?, key)));
+        self.swarm.lures.assert_are(lures);
     }
 
     fn take(&mut self, key: PeerKey) -> Option<BlockRange> {
