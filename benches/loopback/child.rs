@@ -37,10 +37,7 @@ impl Measured {
     /// Starts `command`, whose output goes nowhere but for its errors.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
         let begun = Instant::now();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         Ok(Self {
             child,
             begun,

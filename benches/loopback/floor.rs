@@ -18,7 +18,9 @@ pub(crate) fn serve(payload: &Path, listen: SocketAddr) -> io::Result<()> {
     let len = file.metadata()?.len();
     for stream in listener.incoming() {
         let (stream, mut offset) = (stream?, 0);
-        while offset < len && rustix::fs::sendfile(&stream, &file, Some(&mut offset), 1 << 20)? > 0 {}
+        while offset < len && rustix::fs::sendfile(&stream, &file, Some(&mut offset), 1 << 20)? > 0
+        {
+        }
     }
     Ok(())
 }

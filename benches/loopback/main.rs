@@ -59,12 +59,20 @@ fn helper(words: &[&str]) -> Result<bool> {
             Payload::make(Path::new(folder), size.parse()?, Some(announce))?;
         }
         ["seed", torrent, payload, listen] => {
-            null_peer::seed(&payload::read(Path::new(torrent))?, Path::new(payload), listen.parse()?)?;
+            null_peer::seed(
+                &payload::read(Path::new(torrent))?,
+                Path::new(payload),
+                listen.parse()?,
+            )?;
         }
         ["seed", torrent, payload, listen, tracker, peers] => {
             let peers: std::result::Result<Vec<_>, _> = peers.split(',').map(str::parse).collect();
             null_peer::track(tracker.parse()?, &peers?)?;
-            null_peer::seed(&payload::read(Path::new(torrent))?, Path::new(payload), listen.parse()?)?;
+            null_peer::seed(
+                &payload::read(Path::new(torrent))?,
+                Path::new(payload),
+                listen.parse()?,
+            )?;
         }
         ["leech", torrent, peer, links] => {
             let torrent = payload::read(Path::new(torrent))?;
@@ -77,7 +85,11 @@ fn helper(words: &[&str]) -> Result<bool> {
         }
         ["floor-serve", payload, listen] => floor::serve(Path::new(payload), listen.parse()?)?,
         ["floor-get", torrent, dest, from] => {
-            floor::get(&payload::read(Path::new(torrent))?, Path::new(dest), from.parse()?)?;
+            floor::get(
+                &payload::read(Path::new(torrent))?,
+                Path::new(dest),
+                from.parse()?,
+            )?;
         }
         _ => return Ok(false),
     }
@@ -165,10 +177,15 @@ impl Bench {
         let peers: Vec<String> = (1..=seeders)
             .map(|n| format!("127.0.1.{n}:{}", seeder.port))
             .collect();
-        let (dest, state) = (self.folder.path().join("dest"), self.folder.path().join("state"));
+        let (dest, state) = (
+            self.folder.path().join("dest"),
+            self.folder.path().join("state"),
+        );
         let mut get = Command::new(&self.binary);
         get.arg("get").arg(&torrent).arg("--dest").arg(&dest);
-        get.arg("--state").arg(&state).args(["--peer", &peers.join(",")]);
+        get.arg("--state")
+            .arg(&state)
+            .args(["--peer", &peers.join(",")]);
         get.args(["--tcp-listen", "127.0.0.1:0", "--dht-listen", "", "-q"]);
         let cost = Measured::start(&mut get)?.wait(PATIENCE)?;
         self.compare(&torrent, &dest)?;
@@ -188,9 +205,16 @@ impl Bench {
 
     fn floor(&self) -> Result<Cost> {
         let payload = self.payload.path();
-        let words = ["floor-serve".as_ref(), payload.as_os_str(), "127.0.0.1:0".as_ref()];
+        let words = [
+            "floor-serve".as_ref(),
+            payload.as_os_str(),
+            "127.0.0.1:0".as_ref(),
+        ];
         let server = Partner::start(&words)?;
-        let (torrent, dest) = (self.payload.torrent_path("256k"), self.folder.path().join("dest"));
+        let (torrent, dest) = (
+            self.payload.torrent_path("256k"),
+            self.folder.path().join("dest"),
+        );
         let mut get = Command::new(env::current_exe()?);
         get.arg("floor-get").arg(&torrent).arg(&dest);
         get.arg(format!("127.0.0.1:{}", server.port));
@@ -201,13 +225,24 @@ impl Bench {
     }
 
     fn seed(&self, leechers: u32) -> Result<Cost> {
-        let (torrent, state) = (self.payload.torrent_path("256k"), self.folder.path().join("state"));
+        let (torrent, state) = (
+            self.payload.torrent_path("256k"),
+            self.folder.path().join("state"),
+        );
         // A port that was free a moment ago; nothing else here takes ports in between.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
         let listen = SocketAddr::from(([127, 0, 0, 1], port));
         let mut seed = Command::new(&self.binary);
         seed.arg("seed").arg(&torrent).arg("--state").arg(&state);
-        seed.args(["--tcp-listen", &listen.to_string(), "--dht-listen", "", "-q"]);
+        seed.args([
+            "--tcp-listen",
+            &listen.to_string(),
+            "--dht-listen",
+            "",
+            "-q",
+        ]);
         let mut seeder = Measured::start(&mut seed)?;
         let metainfo = payload::read(&torrent)?;
         null_peer::probe(&metainfo, listen, PATIENCE)?;

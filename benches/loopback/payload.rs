@@ -31,9 +31,19 @@ impl Payload {
         if fs::metadata(&path).map_or(0, |found| found.len()) != size {
             write_random(&path, size)?;
         }
-        payload.torrent("256k", Draft::file("payload.bin", size), 256 * KIB, announce)?;
+        payload.torrent(
+            "256k",
+            Draft::file("payload.bin", size),
+            256 * KIB,
+            announce,
+        )?;
         payload.torrent("2m", Draft::file("payload.bin", size), 2048 * KIB, announce)?;
-        payload.torrent("folder", Draft::folder("folder", files(size)), 256 * KIB, announce)?;
+        payload.torrent(
+            "folder",
+            Draft::folder("folder", files(size)),
+            256 * KIB,
+            announce,
+        )?;
         Ok(payload)
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn leech(metainfo: &Metainfo, peer: SocketAddr, links: u32) -> io::Re
         let links: Vec<_> = (0..links)
             .map(|me| scope.spawn(move || take(peer, &info_hash, &geometry, me, links)))
             .collect();
-        let mut taken = links.into_iter().map(|link| link.join());
+        let mut taken = links.into_iter().map(thread::ScopedJoinHandle::join);
         taken.try_for_each(|link| link.map_err(|_| io::Error::other("a leecher panicked"))?)
     })?;
     Ok(begun.elapsed())
