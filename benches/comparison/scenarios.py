@@ -2,6 +2,7 @@
 import hashlib
 import os
 import shutil
+import time
 
 from .arena import Failed
 from .clients import PORT, Aria2, Floor, Job, Libtorrent, Mktorrent, Openssl, Rqbit, Seedbank, Transmission
@@ -42,18 +43,26 @@ class Runner:
 
     def __init__(self, arena, payload, helper, work):
         self.arena, self.payload, self.helper, self.work = arena, payload, helper, work
-        self.dest, self.home = f"{work}/dest", f"{work}/home"
+        self.dest, self.home, self.emptied = f"{work}/dest", f"{work}/home", f"{work}/emptied"
 
     def fresh(self):
+        self.clear()
         for folder in (self.dest, self.home):
-            shutil.rmtree(folder, ignore_errors=True)
             os.makedirs(folder)
         # What an earlier run left to be written is not this one's to wait for.
         os.sync()
 
     def clear(self):
-        for folder in (self.dest, self.home):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Empties what a run left behind. The files of a folder stay, as ext4 searches long for a free inode while many were freed
+        within the last minutes, which the next client would pay for."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        if not os.path.isdir(self.dest):
+            return
+        for folder, _, names in os.walk(self.dest):
+            for name in names:
+                os.truncate(f"{folder}/{name}", 0)
+        os.makedirs(self.emptied, exist_ok=True)
+        os.rename(self.dest, f"{self.emptied}/{time.time_ns()}")
 
     def download(self, client, kind="256k", seeders=1, wrap=()):
         self.fresh()
