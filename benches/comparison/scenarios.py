@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 
-from .arena import Failed
+from .arena import Failed, warm
 from .clients import PORT, Aria2, Floor, Job, Libtorrent, Mktorrent, Openssl, Rqbit, Seedbank, Transmission
 
 SEED_PORT, TRACKER_PORT, FLOOR_PORT = 16881, 16969, 16882
@@ -66,6 +66,7 @@ class Runner:
 
     def download(self, client, kind="256k", seeders=1, wrap=()):
         self.fresh()
+        warm(self.payload.size + (512 << 20))
         torrent = self.payload.torrent(kind)
         if isinstance(client, Floor):
             return self._floor(torrent)
