@@ -285,6 +285,7 @@ def warm(size):
         free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemFree:"))
     size = min(size, free * 3 // 4) // mmap.PAGESIZE * mmap.PAGESIZE
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
     view = (ctypes.c_char * size).from_buffer(memory)
     ctypes.memset(view, 1, size)
     del view
