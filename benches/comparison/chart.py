@@ -3,7 +3,7 @@ from xml.sax.saxutils import escape
 
 WIDTH, LEFT, GAP, BAR, STEP = 880, 108, 26, 13, 19
 HALF = (WIDTH - LEFT - GAP - 16) // 2  # of each of the two columns
-TEXT, FAINT, OWN, OTHER, LOWEST = "#7a828e", "#7a828e40", "#2f81f7", "#8b949e", "#8b949e66"
+TEXT, OWN, OTHER = "#7a828e", "#2f81f7", "#8b949e"
 FONT = "-apple-system, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif"
 NOT_CLIENTS = ("floor", "openssl sha1")
 
@@ -35,7 +35,7 @@ def _group(parts, results, scenario, y):
     key = scenario.key
     speed = {client: results.speed(key, client) / 1e6 for client in results.clients(key)}
     cost = {client: results.cpu_per_gib(key, client) for client in speed}
-    parts.append(f'<line x1="8" x2="{WIDTH - 8}" y1="{y - 16}" y2="{y - 16}" stroke="{FAINT}"/>')
+    parts.append(f'<line x1="8" x2="{WIDTH - 8}" y1="{y - 16}" y2="{y - 16}" stroke="{TEXT}" stroke-opacity="0.25"/>')
     parts.append(_text(8, y, scenario.title, size=13, weight=600))
     y += 8
     clients = sorted(speed, key=lambda client: (client in NOT_CLIENTS, -speed[client]))
@@ -49,9 +49,11 @@ def _group(parts, results, scenario, y):
 
 
 def _bar(parts, x, y, share, client, label):
-    colour = OWN if client == "seedbank" else LOWEST if client in NOT_CLIENTS else OTHER
+    colour = OWN if client == "seedbank" else OTHER
+    opacity = 0.4 if client in NOT_CLIENTS else 1
     width = max(2, round(share * (HALF - 52), 1))
-    parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{BAR}" rx="2" fill="{colour}"/>')
+    parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="{BAR}" rx="2" fill="{colour}" '
+                 f'fill-opacity="{opacity}"/>')
     parts.append(_text(x + width + 6, y + BAR - 2.5, label))
 
 
