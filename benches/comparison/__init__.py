@@ -1,0 +1,1 @@
+"""The comparison of seedbank with other clients; run benches/compare."""

@@ -1,0 +1,107 @@
+"""Runs and what follows from them: medians, ratios, a table. One file holds them together with the machine they were made on."""
+import json
+import os
+import platform
+import statistics
+import time
+
+
+class Results:
+    def __init__(self, about, runs=()):
+        self.about, self.runs = about, list(runs)
+
+    @classmethod
+    def load(cls, path):
+        with open(path) as file:
+            content = json.load(file)
+        return cls(content["about"], content["runs"])
+
+    def save(self, path):
+        runs = ",\n".join("    " + json.dumps(run) for run in self.runs)
+        about = json.dumps(self.about, indent=2).replace("\n", "\n  ")
+        with open(f"{path}.new", "w") as file:
+            file.write(f'{{\n  "about": {about},\n  "runs": [\n{runs}\n  ]\n}}\n')
+        os.replace(f"{path}.new", path)
+
+    def of(self, scenario, client):
+        return [run for run in self.runs if run["scenario"] == scenario and run["client"] == client]
+
+    def clients(self, scenario):
+        """Those with a good run, in the order in which they came first."""
+        return list(dict.fromkeys(run["client"] for run in self.runs if run["scenario"] == scenario))
+
+    def median(self, scenario, client, figure):
+        values = [run[figure] for run in self.of(scenario, client) if run.get(figure) is not None]
+        return statistics.median(values) if values else None
+
+    def speed(self, scenario, client):
+        """Bytes per second, by the median."""
+        return self.about["size"] / self.median(scenario, client, "wall")
+
+    def cpu_per_gib(self, scenario, client):
+        return self.median(scenario, client, "cpu") * (1 << 30) / self.about["size"]
+
+    def table(self, scenarios):
+        """Markdown; ratios are to seedbank."""
+        lines = ["| | client | s | MB/s | × | CPU s/GiB | × | MB of its own | syncs |",
+                 "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+        for scenario in scenarios:
+            if scenario.key == "syncs":
+                continue
+            title = scenario.title
+            clients = self.clients(scenario.key)
+            for client in sorted(clients, key=lambda client: -self.speed(scenario.key, client)):
+                lines.append(f"| {title} | {self._cells(scenario.key, client, clients)} |")
+                title = ""
+        return "\n".join(lines)
+
+    def _cells(self, scenario, client, clients):
+        wall, cpu = self.median(scenario, client, "wall"), self.cpu_per_gib(scenario, client)
+        slower = cheaper = "–"
+        if "seedbank" in clients:
+            slower = f"{wall / self.median(scenario, 'seedbank', 'wall'):.2f}"
+            cheaper = f"{cpu / self.cpu_per_gib(scenario, 'seedbank'):.2f}"
+        syncs = self.median("syncs", client, "syncs") if scenario == "download" else None
+        name = f"**{client}**" if client == "seedbank" else client
+        anonymous = self.median(scenario, client, "anonymous") / 1e6
+        cells = [name, f"{wall:.2f}", f"{self.speed(scenario, client) / 1e6:,.0f}", slower, f"{cpu:.2f}", cheaper,
+                 f"{anonymous:.0f}", "" if syncs is None else f"{syncs:.0f}"]
+        return " | ".join(cells)
+
+
+def about(size, folder, how, versions):
+    """The machine and what ran on it."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "size": size,
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "sha_instructions": "sha_ni" in _read("/proc/cpuinfo").split(),
+        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "kernel": platform.release(),
+        "filesystem": _filesystem(folder),
+        "network": how,
+        "versions": versions,
+    }
+
+
+def _read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _cpu():
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.lower().startswith(("model name", "cpu part")):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def _filesystem(folder):
+    """The type of the deepest mount that holds `folder`."""
+    mounts = (line.split()[1:3] for line in _read("/proc/self/mounts").splitlines())
+    above = [(len(where), kind) for where, kind in mounts if os.path.commonpath([where, folder]) == where]
+    return max(above)[1] if above else "unknown"

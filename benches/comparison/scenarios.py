@@ -1,0 +1,185 @@
+"""What is measured, and how one run of it goes."""
+import hashlib
+import os
+import shutil
+import time
+
+from .arena import Failed, warm
+from .clients import PORT, Aria2, Floor, Job, Libtorrent, Mktorrent, Openssl, Rqbit, Seedbank, Transmission
+
+SEED_PORT, TRACKER_PORT, FLOOR_PORT = 16881, 16969, 16882
+CALLS = "fsync,fdatasync,msync,sync,syncfs"
+
+
+class Scenario:
+    def __init__(self, key, title, clients, run):
+        self.key, self.title, self.clients, self.run = key, title, clients, run
+
+
+class Payload:
+    """The bytes of all scenarios, in one folder: `payload.bin`, and torrents of them."""
+
+    def __init__(self, folder, size):
+        self.folder, self.size = folder, size
+        self.file = f"{folder}/payload.bin"
+        self.digest = digest([self.file])
+
+    def torrent(self, kind):
+        return f"{self.folder}/{kind}.torrent"
+
+
+def digest(files):
+    """SHA-1 of the concatenated files; reading them also brings them into the page cache."""
+    hasher = hashlib.sha1()
+    for path in files:
+        with open(path, "rb", buffering=0) as file:
+            while part := file.read(1 << 20):
+                hasher.update(part)
+    return hasher.hexdigest()
+
+
+class Runner:
+    """Runs one client through one scenario, in fresh folders."""
+
+    def __init__(self, arena, payload, helper, work):
+        self.arena, self.payload, self.helper, self.work = arena, payload, helper, work
+        self.dest, self.home, self.emptied = f"{work}/dest", f"{work}/home", f"{work}/emptied"
+
+    def fresh(self):
+        self.clear()
+        for folder in (self.dest, self.home):
+            os.makedirs(folder)
+        # What an earlier run left to be written is not this one's to wait for.
+        os.sync()
+
+    def clear(self):
+        """Empties what a run left behind. The files of a folder stay, as ext4 searches long for a free inode while many were freed
+        within the last minutes, which the next client would pay for."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        if not os.path.isdir(self.dest):
+            return
+        for folder, _, names in os.walk(self.dest):
+            for name in names:
+                os.truncate(f"{folder}/{name}", 0)
+        os.makedirs(self.emptied, exist_ok=True)
+        os.rename(self.dest, f"{self.emptied}/{time.time_ns()}")
+
+    def download(self, client, kind="256k", seeders=1, wrap=()):
+        self.fresh()
+        warm(self.payload.size + (512 << 20))
+        torrent = self.payload.torrent(kind)
+        if isinstance(client, Floor):
+            return self._floor(torrent)
+        job = Job(torrent, self.dest, self.home)
+        at = [self.arena.partner] if seeders == 1 else self.arena.crowd[:seeders]
+        peers = ",".join(f"{address}:{SEED_PORT}" for address in at)
+        seeder = self.arena.start(
+            [self.helper, "seed", torrent, self.payload.file, f"0.0.0.0:{SEED_PORT}",
+             f"{self.arena.partner}:{TRACKER_PORT}", peers], False)
+        try:
+            self.arena.partner_says(seeder, "seeding")
+            command = [*wrap, *client.get(job)]
+            cost = self.arena.run(command, self.home, client.is_done(job))
+        finally:
+            self.arena.end(seeder)
+        return self._checked(client, cost)
+
+    def _floor(self, torrent):
+        server = self.arena.start(
+            [self.helper, "floor-serve", self.payload.file, f"{self.arena.partner}:{FLOOR_PORT}"], False)
+        try:
+            self.arena.partner_says(server, "serving")
+            cost = self.arena.run(
+                [self.helper, "floor-get", torrent, self.dest, f"{self.arena.partner}:{FLOOR_PORT}"], self.home)
+        finally:
+            self.arena.end(server)
+        return self._checked(None, cost)
+
+    def _checked(self, client, cost):
+        if cost.code:
+            raise Failed(f"exit status {cost.code}: {cost.output[-300:]}")
+        files = []
+        for folder, _, names in os.walk(self.dest):
+            files += [f"{folder}/{name}" for name in names]
+        good = digest(sorted(files)) == self.payload.digest
+        return row(client, cost, good)
+
+    def syncs(self, client):
+        """How often a download waits for the medium: a run of its own, as being traced costs time."""
+        log = f"{self.work}/strace"
+        trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}", "-o", log]
+        result = self.download(client, wrap=trace)
+        with open(log) as lines:
+            waits = sum("(" in line and "resumed>" not in line and "MS_ASYNC" not in line for line in lines)
+        os.remove(log)
+        return {"syncs": waits, "good": result["good"]}
+
+    def seed(self, client, leechers):
+        self.fresh()
+        torrent = self.payload.torrent("256k")
+        seeder = self.arena.start(client.seed(Job(torrent, self.payload.folder, self.home)), True, self.home)
+        try:
+            address = f"{self.arena.client}:{PORT}"
+            patience = str(int(self.arena.timeout))
+            probe = self.arena.start([self.helper, "probe", torrent, address, patience], False)
+            try:
+                code = self.arena.wait(probe)
+                if code:
+                    raise Failed(f"it does not seed: {probe.output()[-200:]} {seeder.output()[-200:]}")
+            finally:
+                self.arena.end(probe)
+            self.arena.settle(seeder)
+            cost = self.arena.during(seeder, [self.helper, "leech", torrent, address, str(leechers)])
+        finally:
+            self.arena.end(seeder)
+        cost.wall = float(cost.output.split()[0])
+        return row(None, cost, True)
+
+    def check(self, client):
+        """Over a warm cache: the payload was read when its digest was made, and by every run before."""
+        self.fresh()
+        cost = self.arena.run(client.check(Job(self.payload.torrent("256k"), self.payload.folder, self.home)), self.home)
+        if cost.code:
+            raise Failed(f"exit status {cost.code}: {cost.output[-300:]}")
+        return row(client, cost, True)
+
+    def create(self, client):
+        self.fresh()
+        output = f"{self.dest}/made.torrent"
+        cost = self.arena.run(client.create(self.payload.file, output, os.cpu_count()), self.home)
+        if cost.code or not os.path.exists(output):
+            raise Failed(f"exit status {cost.code}: {cost.output[-300:]}")
+        # The hashes are in there as they are in the torrent that was made independently.
+        return row(client, cost, _pieces(output) == _pieces(self.payload.torrent("256k")))
+
+
+def _pieces(path):
+    with open(path, "rb") as file:
+        content = file.read()
+    at = content.index(b"6:pieces") + len(b"6:pieces")
+    colon = content.index(b":", at)
+    return content[colon + 1:colon + 1 + int(content[at:colon])]
+
+
+def row(client, cost, good):
+    wall, cpu = client.figures(cost) if client else (cost.wall, cost.cpu)
+    return {"wall": round(wall, 4), "cpu": round(cpu, 4), "anonymous": cost.anonymous, "good": good}
+
+
+PEERS = (Seedbank, Libtorrent, Aria2, Rqbit)
+SCENARIOS = [
+    Scenario("download", "Download, 256 KiB pieces", (*PEERS, Transmission, Floor),
+             lambda runner, client: runner.download(client)),
+    Scenario("large-pieces", "Download, 2 MiB pieces", (*PEERS, Floor),
+             lambda runner, client: runner.download(client, kind="2m")),
+    Scenario("folder", "Download, folder of 5,000 files", (*PEERS, Floor),
+             lambda runner, client: runner.download(client, kind="folder")),
+    Scenario("crowd", "Download from 50 seeders", PEERS,
+             lambda runner, client: runner.download(client, seeders=50)),
+    Scenario("seed-1", "Seed to 1 leecher", PEERS, lambda runner, client: runner.seed(client, 1)),
+    Scenario("seed-4", "Seed to 4 leechers", PEERS, lambda runner, client: runner.seed(client, 4)),
+    Scenario("check", "Check 256 KiB pieces, warm cache", (Seedbank, Libtorrent, Aria2, Openssl),
+             lambda runner, client: runner.check(client)),
+    Scenario("create", "Make a torrent, warm cache", (Seedbank, Mktorrent), lambda runner, client: runner.create(client)),
+    Scenario("syncs", "Syncs of a download", PEERS, lambda runner, client: runner.syncs(client)),
+]
