@@ -23,13 +23,17 @@ pub(super) fn are_good(
     hashes: &dyn Fn(PieceIndex) -> [u8; 20],
 ) -> Result<Vec<bool>, DiskError> {
     let is_written = |piece: &PieceIndex| matches!(files.is_unwritten(*piece), Ok(false));
-    if pieces.iter().all(is_written)
-        && let Ok(found) = sha1_of(files, pieces)
-    {
-        let good = pieces.iter().zip(found);
-        return Ok(good.map(|(&piece, sha1)| sha1 == hashes(piece)).collect());
+    if pieces.iter().all(is_written) {
+        match sha1_of(files, pieces) {
+            Ok(found) => {
+                let good = pieces.iter().zip(found);
+                return Ok(good.map(|(&piece, sha1)| sha1 == hashes(piece)).collect());
+            }
+            // Something is missing of one of them, and nothing of the others.
+            Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
-    // By itself each knows what its trouble means.
     let good = pieces.iter();
     good.map(|&piece| files.is_good(piece, hashes(piece)))
         .collect()

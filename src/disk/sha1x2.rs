@@ -10,6 +10,10 @@
     unsafe_code,
     reason = "loads of vectors, and calls of code for instructions that were looked for"
 )]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "one index for what several streams have at the same place"
+)]
 
 use sha1::block_api::compress;
 
