@@ -9,15 +9,19 @@ use seedbank::engine::{PeerStatus, State, Status};
 
 use super::output::{Output, clean};
 
+/// Of a bar that counts bytes which are hashed.
+const HASHING: &str =
+    "{prefix:.bold} [{bar:30}] {percent:>3} %  {msg}{binary_bytes_per_sec}  {eta} left";
+/// Of the line of a torrent: it counts pieces.
+const TORRENT: &str = "{prefix:.bold} [{bar:30}] {percent:>3} %  {msg}";
+
 /// A bar for hashing `total` bytes of `name`.
 pub(crate) fn bytes(out: &Output, name: &str, total: u64) -> ProgressBar {
     let Some(bars) = out.bars() else {
         return ProgressBar::hidden();
     };
     let bar = bars.add(ProgressBar::new(total));
-    bar.set_style(style(
-        "{prefix:.bold} [{bar:30}] {percent:>3} %  {binary_bytes_per_sec}  {eta} left",
-    ));
+    bar.set_style(style(HASHING));
     bar.set_prefix(clean(name));
     bar
 }
@@ -32,6 +36,40 @@ pub(crate) fn line(out: &Output) -> ProgressBar {
     line
 }
 
+/// The line of a torrent.
+#[derive(Debug)]
+struct Line {
+    bar: ProgressBar,
+    /// Whether it shows how far a recheck is.
+    checking: bool,
+}
+
+impl Line {
+    fn draw(&mut self, status: &Status) {
+        let checking = matches!(status.state, State::Checking { .. });
+        if checking != self.checking {
+            self.checking = checking;
+            self.bar
+                .set_style(style(if checking { HASHING } else { TORRENT }));
+            self.bar.set_position(0);
+            self.bar.reset_eta();
+        }
+        let (done, total) = match status.state {
+            State::Checking { done, total } => (bytes_of(status, done), bytes_of(status, total)),
+            _ => (status.verified.into(), status.total.into()),
+        };
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_message(summary(status));
+    }
+}
+
+/// About as many bytes as so many pieces have.
+fn bytes_of(status: &Status, pieces: u32) -> u64 {
+    let bytes = u128::from(status.bytes) * u128::from(pieces) / u128::from(status.total.max(1));
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 /// The lines of the torrents and peers of an engine.
 #[derive(Debug)]
 pub(crate) struct Board<'a> {
@@ -39,7 +77,7 @@ pub(crate) struct Board<'a> {
     with_peers: bool,
     /// Torrents whose metadata is being fetched.
     inquiries: HashMap<InfoHash, ProgressBar>,
-    torrents: HashMap<InfoHash, ProgressBar>,
+    torrents: HashMap<InfoHash, Line>,
     peers: HashMap<(InfoHash, SocketAddr), ProgressBar>,
 }
 
@@ -82,17 +120,12 @@ impl<'a> Board<'a> {
         for status in torrents {
             let line = self.torrents.entry(status.info_hash).or_insert_with(|| {
                 let bar = bars.add(ProgressBar::new(u64::from(status.total)));
-                bar.set_style(style("{prefix:.bold} [{bar:30}] {percent:>3} %  {msg}"));
+                bar.set_style(style(TORRENT));
                 bar.set_prefix(clean(&status.name));
-                bar
+                let checking = false;
+                Line { bar, checking }
             });
-            let (done, total) = match status.state {
-                State::Checking { done, total } => (done, total),
-                _ => (status.verified, status.total),
-            };
-            line.set_length(u64::from(total));
-            line.set_position(u64::from(done));
-            line.set_message(summary(status));
+            line.draw(status);
             if self.with_peers {
                 self.draw_peers(status);
             }
@@ -104,7 +137,7 @@ impl<'a> Board<'a> {
     pub(crate) fn clear(&mut self) {
         let inquiries = self.inquiries.drain().map(|(_, line)| line);
         let peers = self.peers.drain().map(|(_, line)| line);
-        let torrents = self.torrents.drain().map(|(_, line)| line);
+        let torrents = self.torrents.drain().map(|(_, line)| line.bar);
         peers
             .chain(torrents)
             .chain(inquiries)
@@ -119,7 +152,7 @@ impl<'a> Board<'a> {
         for peer in &status.peers {
             let key = (status.info_hash, peer.addr);
             let line = self.peers.entry(key).or_insert_with(|| {
-                let line = bars.insert_after(above, ProgressBar::new(0));
+                let line = bars.insert_after(&above.bar, ProgressBar::new(0));
                 line.set_style(style("  {msg}"));
                 line
             });
@@ -148,7 +181,7 @@ fn summary(status: &Status) -> String {
         count => format!("{count} peers"),
     };
     match &status.state {
-        State::Checking { .. } => "checking what is here".to_owned(),
+        State::Checking { .. } => "checking what is here  ".to_owned(),
         State::Downloading => {
             let rate = BinaryBytes(status.down_rate);
             let left = status.bytes.saturating_sub(status.bytes_verified);
@@ -192,12 +225,7 @@ mod tests {
 
     #[test]
     fn every_template_parses() {
-        for template in [
-            "{prefix:.bold} [{bar:30}] {percent:>3} %  {binary_bytes_per_sec}  {eta} left",
-            "{prefix:.bold} [{bar:30}] {percent:>3} %  {msg}",
-            "  {msg}",
-            "{msg}",
-        ] {
+        for template in [HASHING, TORRENT, "  {msg}", "{msg}"] {
             style(template);
         }
     }

@@ -2,25 +2,18 @@
 //!
 //! [`hash_payload`] blocks the calling thread and uses threads of its own: it is for the command line.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
 use sha1::{Digest, Sha1};
 
+use super::batch::{Batch, Plan, Queue, Sum};
 use super::place::{Place, identity};
 use super::reader::Reader;
-use super::{DiskError, Layout};
+use super::{DiskError, Layout, SpecKind, Subtree};
 use crate::base::{BLOCK_LEN, FileIdentity, PieceIndex};
 
 /// Bytes read and hashed at once: a multiple of the block, small enough to be hashed out of the processor's cache.
 pub(super) const CHUNK: usize = 256 << 10;
-/// Bytes of pieces that wait for a hash, beyond the one piece for each thread that there must be.
-const AHEAD: usize = 16 << 20;
-
-/// Bytes of pieces that are being hashed, beyond the one piece that there must be.
-const HELD: usize = 256 << 20;
-
 /// SHA-1 of `data`.
 pub fn sha1(data: &[u8]) -> [u8; 20] {
     Sha1::digest(data).into()
@@ -86,8 +79,8 @@ pub struct Hashed {
     pub identities: Vec<FileIdentity>,
 }
 
-/// Reads and hashes a whole payload, on `threads` threads (at least one) besides one that reads and one that runs BLAKE3. `progress` is
-/// told the bytes of each piece as it is read.
+/// Reads and hashes a whole payload, on `threads` threads (at least one; fewer where pieces are very long). `progress` is told how
+/// many bytes were hashed, again and again, on those threads.
 ///
 /// # Errors
 /// [`DiskError::NotFound`], [`DiskError::CannotOpen`], [`DiskError::Io`], or [`DiskError::Vanished`] if a file is not as long as the layout has it or
@@ -99,67 +92,82 @@ pub fn hash_payload(
 ) -> Result<Hashed, DiskError> {
     let place = Place::open(layout.root())?;
     let identities = identities(layout, &place)?;
-    let piece_len = layout.geometry().piece_len() as usize;
-    // Each thread holds a piece: with very long ones fewer threads must do.
-    let threads = threads.clamp(1, (HELD / piece_len).max(1));
-    let ahead = (AHEAD / piece_len).clamp(1, 2 * threads);
-    let spare = Spare::default();
-    let (to_sha1, pieces) = sync_channel(ahead);
-    let (to_blake3, stream) = sync_channel(ahead);
-    let pieces = Mutex::new(pieces);
-    let (hashed, blake3) = thread::scope(|scope| {
-        let sha1: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| hash_pieces(&pieces, &spare)))
-            .collect();
-        let blake3 = scope.spawn(|| hash_stream(layout, stream, &spare));
-        // The senders go with it, which ends the others.
-        let read = read_pieces(layout, &place, &spare, (to_sha1, to_blake3), progress);
-        let hashed: Vec<_> = sha1.into_iter().flat_map(join).collect();
-        let blake3 = join(blake3);
-        read.map(|()| (hashed, blake3))
-    })?;
+    let sums = sums(layout, &place, threads, progress)?;
+    let subtrees: Option<Vec<_>> = sums.iter().map(|sum| sum.subtree).collect();
+    let blake3 = match subtrees.and_then(|subtrees| Subtree::merge(&subtrees)) {
+        Some(blake3) => blake3,
+        // Of one piece, or of files with pads between them: short, or rare.
+        None => digest(layout, Reader::new(layout, &place))?,
+    };
     if self::identities(layout, &place)? != identities {
         return Err(DiskError::vanished(layout.root()));
     }
-    let mut pieces = vec![[0; 20]; layout.geometry().pieces() as usize];
-    for (piece, hash) in hashed {
-        pieces[piece.index()] = hash;
-    }
     Ok(Hashed {
-        pieces,
+        pieces: sums.iter().map(|sum| sum.sha1).collect(),
         blake3,
         identities,
     })
 }
 
-/// The bytes of a piece on their way to both hashes.
-type Read = (PieceIndex, Arc<Vec<u8>>);
-
-/// Buffers to be used again.
-#[derive(Default)]
-struct Spare(Mutex<Vec<Vec<u8>>>);
-
-impl Spare {
-    fn take(&self, len: usize) -> Vec<u8> {
-        let mut buffer = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default();
-        buffer.resize(len, 0);
-        buffer
-    }
-
-    /// Takes the buffer back from its last user.
-    fn put(&self, bytes: Arc<Vec<u8>>) {
-        if let Some(buffer) = Arc::into_inner(bytes) {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(buffer);
+/// BLAKE3 of the payload files, one after the other; pads are no files.
+///
+/// # Errors
+/// As [`Reader::read`].
+pub(super) fn digest(layout: &Layout, mut reader: Reader<'_>) -> Result<[u8; 32], DiskError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    for file in layout.files() {
+        let end = offset + file.length;
+        while file.kind == SpecKind::Payload && offset < end {
+            let chunk = &mut buffer[..(end - offset).min(CHUNK as u64) as usize];
+            reader.read(offset, chunk)?;
+            hasher.update(chunk);
+            offset += chunk.len() as u64;
         }
+        offset = end;
     }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Hashes all pieces; gives their sums in order.
+fn sums(
+    layout: &Layout,
+    place: &Place,
+    threads: usize,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<Sum>, DiskError> {
+    let geometry = layout.geometry();
+    let plan = Plan::new(layout, place);
+    let threads = plan.threads(threads);
+    let pieces: Vec<PieceIndex> = geometry.all_pieces().collect();
+    let queue = Queue::new(&plan, &pieces, threads);
+    let work = || {
+        let fits = Subtree::fits(layout);
+        let mut batch = Batch::new(layout, &plan, fits, || Reader::new(layout, place));
+        let mut hashed = Vec::new();
+        while let Some(stretch) = queue.take() {
+            for some in stretch.chunks(batch.most()) {
+                // One who failed has the others stop.
+                let sums = batch.hash(some).inspect_err(|_| queue.close())?;
+                hashed.extend(some.iter().copied().zip(sums));
+                progress(
+                    some.iter()
+                        .map(|&piece| u64::from(geometry.len_of(piece)))
+                        .sum(),
+                );
+            }
+        }
+        Ok(hashed)
+    };
+    let shares: Vec<Result<Vec<_>, DiskError>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(join).collect()
+    });
+    let shares: Vec<_> = shares.into_iter().collect::<Result<_, _>>()?;
+    let mut hashed: Vec<_> = shares.into_iter().flatten().collect();
+    hashed.sort_unstable_by_key(|(piece, _)| *piece);
+    Ok(hashed.into_iter().map(|(_, sum)| sum).collect())
 }
 
 /// What a thread ended with; its panic is ours.
@@ -167,55 +175,6 @@ pub(super) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     handle
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn read_pieces(
-    layout: &Layout,
-    place: &Place,
-    spare: &Spare,
-    (to_sha1, to_blake3): (SyncSender<Read>, SyncSender<Read>),
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(), DiskError> {
-    let geometry = layout.geometry();
-    let mut reader = Reader::new(layout, place);
-    for piece in geometry.all_pieces() {
-        let mut buffer = spare.take(geometry.len_of(piece) as usize);
-        reader.read(geometry.offset_of(piece), &mut buffer)?;
-        let bytes = Arc::new(buffer);
-        let sent = to_sha1.send((piece, Arc::clone(&bytes)));
-        if sent.is_err() || to_blake3.send((piece, bytes)).is_err() {
-            // A hashing thread panicked, which joining it tells.
-            break;
-        }
-        progress(u64::from(geometry.len_of(piece)));
-    }
-    Ok(())
-}
-
-fn hash_pieces(pieces: &Mutex<Receiver<Read>>, spare: &Spare) -> Vec<(PieceIndex, [u8; 20])> {
-    let mut hashed = Vec::new();
-    let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).recv();
-    while let Ok((piece, bytes)) = next() {
-        hashed.push((piece, sha1(&bytes)));
-        spare.put(bytes);
-    }
-    hashed
-}
-
-fn hash_stream(layout: &Layout, stream: Receiver<Read>, spare: &Spare) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for (piece, bytes) in stream {
-        let mut rest = &bytes[..];
-        for span in layout.piece_spans(piece) {
-            let (now, later) = rest.split_at(span.len as usize);
-            rest = later;
-            if !span.pad {
-                hasher.update(now);
-            }
-        }
-        spare.put(bytes);
-    }
-    *hasher.finalize().as_bytes()
 }
 
 fn identities(layout: &Layout, place: &Place) -> Result<Vec<FileIdentity>, DiskError> {

@@ -12,9 +12,11 @@
 //! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
 
 mod arrival;
+mod batch;
 mod checkpoint;
 mod copy;
 mod create;
+mod device;
 mod error;
 mod file;
 mod files;
@@ -29,6 +31,7 @@ mod payload;
 mod place;
 mod pool;
 mod reader;
+mod recheck;
 mod relocate;
 mod scrub;
 mod serving;
@@ -50,6 +53,7 @@ pub use payload::Payload;
 pub use pool::Disk;
 pub use relocate::{Arrival, OnStep, Outlook, Relocation, Step};
 pub use scrub::Scrubbed;
+pub use sha1x2::{Streams, sha1_of_two};
 pub use subtree::Subtree;
 pub use verify::{Finding, PieceState, Verification, digest, identities};
 pub use walk::walk;

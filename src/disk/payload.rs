@@ -7,9 +7,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::arrival::Arrival;
+use super::batch::LANES;
 use super::create::{Opened, Ready};
 use super::file::is_blank;
 use super::files::Files;
+use super::recheck;
 use super::scrub::{self, Scrubbed};
 use super::{Disk, DiskError, Layout};
 use crate::base::{BlockRange, Checked, FileIdentity, PieceDigest, PieceIndex};
@@ -262,7 +264,7 @@ impl Payload {
         self.disk.run_slow(job).await
     }
 
-    /// Hashes `pieces` on all threads, a few ahead, so that other torrents get their turn. `progress` is called on those threads, once a
+    /// Hashes `pieces` on all threads, a few at a time and a few ahead, so that other torrents get their turn. `progress` is called on those threads, once a
     /// piece, in no particular order. A piece of which something is missing is not good; a piece that was never written is known without
     /// reading. Answers come in the order of `pieces`.
     ///
@@ -278,21 +280,24 @@ impl Payload {
         let ahead = 2 * self.disk.threads();
         let mut pending = VecDeque::with_capacity(ahead);
         let mut checked = Vec::with_capacity(pieces.len());
-        for piece in pieces {
+        for (turn, some) in pieces.chunks(LANES).enumerate() {
             if pending.len() >= ahead {
-                checked.extend(next(&mut pending).await?);
+                checked.extend(next(&mut pending).await?.into_iter().flatten());
             }
             let (files, hashes) = (Arc::clone(&self.files), Arc::clone(&hashes));
-            let progress = Arc::clone(&progress);
+            let (some, progress) = (some.to_vec(), Arc::clone(&progress));
             let job = move || {
-                let good = files.is_good(piece, hashes(piece))?;
-                progress(piece, good);
-                Ok((piece, good))
+                let good = recheck::are_good(&files, &some, &*hashes)?;
+                let checked: Vec<_> = some.into_iter().zip(good).collect();
+                checked
+                    .iter()
+                    .for_each(|&(piece, good)| progress(piece, good));
+                Ok(checked)
             };
-            pending.push_back(self.disk.submit(piece, job).await);
+            pending.push_back(self.disk.submit_in_turn(turn, job).await);
         }
         while let Some(answer) = next(&mut pending).await? {
-            checked.push(answer);
+            checked.extend(answer);
         }
         Ok(checked)
     }

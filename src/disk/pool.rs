@@ -150,7 +150,16 @@ impl Disk {
         piece: PieceIndex,
         job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
     ) -> Pending<T> {
-        let lane = &self.pool.data[piece.index() % self.pool.data.len()];
+        self.submit_in_turn(piece.index(), job).await
+    }
+
+    /// As [`submit`](Self::submit), for what is about more than one piece: one thread after the other gets its `turn`.
+    pub(super) async fn submit_in_turn<T: Send + 'static>(
+        &self,
+        turn: usize,
+        job: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Pending<T> {
+        let lane = &self.pool.data[turn % self.pool.data.len()];
         lane.submit(job).await
     }
 

@@ -1,9 +1,9 @@
-//! SHA-1 (FIPS 180-4, section 6.1) of two streams at once.
+//! SHA-1 (FIPS 180-4, section 6.1) of two and more streams at once.
 //!
 //! Each round of SHA-1 waits for the one before it, so a processor with SHA-1 instructions spends most of a single stream waiting.
-//! The rounds of a second stream fit into those gaps: two together take hardly longer than one. Here they are interleaved with
-//! the instructions of x86-64 (SHA extensions) and AArch64 (FEAT_SHA1), if the processor has them; where it has not, and for
-//! what only one of the two streams has, the `sha1` crate does the work.
+//! The rounds of other streams fit into those gaps: two together take hardly longer than one, four not twice as long. Here they
+//! are interleaved with the instructions of x86-64 (SHA extensions) and AArch64 (FEAT_SHA1), if the processor has them; where it
+//! has not, and for what only one of the streams has, the `sha1` crate does the work.
 //!
 //! Whatever the way, the hashes are those of FIPS 180-4. Nothing here allocates.
 #![allow(
@@ -32,38 +32,72 @@ const INITIAL: State = [
 ];
 
 /// SHA-1 of each of two messages.
-pub(super) fn sha1_of_two(a: &[u8], b: &[u8]) -> [[u8; 20]; 2] {
-    let mut pair = Pair::new();
-    pair.update([a, b]);
-    pair.finish()
+pub fn sha1_of_two(a: &[u8], b: &[u8]) -> [[u8; 20]; 2] {
+    let mut streams = Streams::new();
+    streams.update([a, b]);
+    streams.finish()
 }
 
-/// Two messages that come in chunks; it is fast where both come in chunks of like length.
+/// Messages that come in chunks; it is fast where all come in chunks of like length. On the processors measured, four are
+/// faster than two, and more than four hardly faster than four.
 #[derive(Clone, Debug)]
-pub(super) struct Pair([Stream; 2]);
+pub struct Streams<const N: usize>([Stream; N]);
 
-impl Pair {
-    /// Two empty messages.
-    pub(super) fn new() -> Self {
-        Self([Stream::new(), Stream::new()])
+impl<const N: usize> Streams<N> {
+    /// Empty messages.
+    #[allow(
+        clippy::new_without_default,
+        reason = "an empty message is no default of anything"
+    )]
+    pub fn new() -> Self {
+        Self([const { Stream::new() }; N])
     }
 
     /// Appends a chunk, of any length, to each message.
-    pub(super) fn update(&mut self, chunks: [&[u8]; 2]) {
-        let [a, b] = &mut self.0;
-        let [chunk_a, chunk_b] = chunks;
-        let (blocks_a, rest_a) = a.begin(chunk_a).as_chunks();
-        let (blocks_b, rest_b) = b.begin(chunk_b).as_chunks();
-        let common = blocks_a.len().min(blocks_b.len());
-        let (common_a, alone_a) = blocks_a.split_at(common);
-        let (common_b, alone_b) = blocks_b.split_at(common);
-        compress_two([&mut a.state, &mut b.state], [common_a, common_b]);
-        a.end(alone_a, rest_a);
-        b.end(alone_b, rest_b);
+    pub fn update(&mut self, mut chunks: [&[u8]; N]) {
+        for (stream, chunk) in self.0.iter_mut().zip(&mut chunks) {
+            *chunk = stream.begin(chunk);
+        }
+        let parts = chunks.map(|chunk| chunk.as_chunks());
+        let blocks = parts.map(|(blocks, _)| blocks);
+        let common = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
+        let states = self.0.each_mut().map(|stream| &mut stream.state);
+        compress_many(states, blocks.map(|blocks| &blocks[..common]));
+        self.update_by_two(blocks.map(|blocks| &blocks[common..]));
+        for (stream, (_, rest)) in self.0.iter_mut().zip(parts) {
+            stream.keep(rest);
+        }
+    }
+
+    /// Takes blocks that not all messages have: two messages at a time, and the last alone.
+    fn update_by_two(&mut self, blocks: [&[Block]; N]) {
+        let mut waiting: Option<(&mut State, &[Block])> = None;
+        for (stream, blocks) in self.0.iter_mut().zip(blocks) {
+            let state = &mut stream.state;
+            let Some((other, others)) = waiting.take() else {
+                waiting = Some((state, blocks));
+                continue;
+            };
+            let common = blocks.len().min(others.len());
+            compress_many(
+                [&mut *state, &mut *other],
+                [&blocks[..common], &others[..common]],
+            );
+            waiting = if blocks.len() > common {
+                Some((state, &blocks[common..]))
+            } else {
+                Some((other, &others[common..]))
+            };
+        }
+        if let Some((state, blocks)) = waiting
+            && !blocks.is_empty()
+        {
+            compress(state, blocks);
+        }
     }
 
     /// The hash of each message.
-    pub(super) fn finish(self) -> [[u8; 20]; 2] {
+    pub fn finish(self) -> [[u8; 20]; N] {
         self.0.map(Stream::finish)
     }
 }
@@ -79,7 +113,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new() -> Self {
+    const fn new() -> Self {
         Self {
             state: INITIAL,
             len: 0,
@@ -102,11 +136,8 @@ impl Stream {
         later
     }
 
-    /// Takes the blocks that the other message has nothing to match, and keeps the rest, which is no whole block.
-    fn end(&mut self, blocks: &[Block], rest: &[u8]) {
-        if !blocks.is_empty() {
-            compress(&mut self.state, blocks);
-        }
+    /// Keeps the end of a chunk, which is no whole block. What was kept before is part of one now, or nothing is added to it.
+    fn keep(&mut self, rest: &[u8]) {
         self.tail[..rest.len()].copy_from_slice(rest);
     }
 
@@ -130,17 +161,30 @@ impl Stream {
     }
 }
 
-/// Runs the compression function over as many blocks of each, one state after the other or both at once.
-fn compress_two(states: [&mut State; 2], blocks: [&[Block]; 2]) {
-    debug_assert_eq!(blocks[0].len(), blocks[1].len());
+/// Runs the compression function over as many blocks of each, one state after the other or all at once.
+fn compress_many<const N: usize>(states: [&mut State; N], blocks: [&[Block]; N]) {
+    debug_assert!(blocks.iter().all(|some| some.len() == blocks[0].len()));
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if native::is_available() {
         // SAFETY: the processor has the instructions that it is compiled for.
-        return unsafe { native::compress_two(states, blocks) };
+        return unsafe { native::compress_many(states, blocks) };
     }
     for (state, blocks) in states.into_iter().zip(blocks) {
         compress(state, blocks);
     }
+}
+
+/// Four rounds of every lane for each `group` (which counts the rounds of a block by four), with function and constant number
+/// `f`. Spelled out, so that every vector of the schedule stays in its register: of loops, compilers unroll some.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! rounds {
+    ($lanes:ident, $($f:literal: $($group:literal)*),*) => {
+        $($(
+            for lane in &mut $lanes {
+                lane.four_rounds::<$f, $group>();
+            }
+        )*)*
+    };
 }
 
 /// With the SHA extensions: Intel, "New Instructions Supporting the Secure Hash Algorithm on Intel Architecture Processors", 2013.
@@ -152,6 +196,7 @@ mod native {
         _mm_setzero_si128, _mm_sha1msg1_epu32, _mm_sha1msg2_epu32, _mm_sha1nexte_epu32,
         _mm_sha1rnds4_epu32, _mm_shuffle_epi8, _mm_xor_si128,
     };
+    use std::array::from_fn;
 
     use super::{Block, State};
 
@@ -171,32 +216,30 @@ mod native {
         schedule: [__m128i; 4],
     }
 
-    /// Over the blocks of both, up to where the shorter list ends.
+    /// Over as many blocks of each as the shortest list has.
     #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-    pub(super) fn compress_two(states: [&mut State; 2], blocks: [&[Block]; 2]) {
-        let mut abcd = [0, 1].map(|at: usize| load_abcd(states[at]));
-        let mut e = [0, 1].map(|at: usize| load_e(states[at]));
-        for (one, two) in blocks[0].iter().zip(blocks[1]) {
-            let mut lanes = [Lane::begin(abcd[0], one), Lane::begin(abcd[1], two)];
-            for at in [0, 1] {
-                lanes[at].first_rounds(e[at]);
+    pub(super) fn compress_many<const N: usize>(states: [&mut State; N], blocks: [&[Block]; N]) {
+        let mut abcd = states.each_ref().map(|state| load_abcd(state));
+        let mut e = states.each_ref().map(|state| load_e(state));
+        let count = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
+        for at in 0..count {
+            let mut lanes: [Lane; N] = from_fn(|n| Lane::begin(abcd[n], &blocks[n][at]));
+            for n in 0..N {
+                lanes[n].first_rounds(e[n]);
             }
-            rounds::<0, 1>(&mut lanes);
-            rounds::<1, 0>(&mut lanes);
-            rounds::<2, 0>(&mut lanes);
-            rounds::<3, 0>(&mut lanes);
-            for at in [0, 1] {
-                e[at] = _mm_sha1nexte_epu32(lanes[at].before, e[at]);
-                abcd[at] = _mm_add_epi32(lanes[at].abcd, abcd[at]);
+            rounds!(lanes, 0: 1 2 3 4, 1: 5 6 7 8 9, 2: 10 11 12 13 14, 3: 15 16 17 18 19);
+            for n in 0..N {
+                e[n] = _mm_sha1nexte_epu32(lanes[n].before, e[n]);
+                abcd[n] = _mm_add_epi32(lanes[n].abcd, abcd[n]);
             }
         }
-        for (at, state) in states.into_iter().enumerate() {
+        for (n, state) in states.into_iter().enumerate() {
             *state = [
-                _mm_extract_epi32::<3>(abcd[at]).cast_unsigned(),
-                _mm_extract_epi32::<2>(abcd[at]).cast_unsigned(),
-                _mm_extract_epi32::<1>(abcd[at]).cast_unsigned(),
-                _mm_extract_epi32::<0>(abcd[at]).cast_unsigned(),
-                _mm_extract_epi32::<3>(e[at]).cast_unsigned(),
+                _mm_extract_epi32::<3>(abcd[n]).cast_unsigned(),
+                _mm_extract_epi32::<2>(abcd[n]).cast_unsigned(),
+                _mm_extract_epi32::<1>(abcd[n]).cast_unsigned(),
+                _mm_extract_epi32::<0>(abcd[n]).cast_unsigned(),
+                _mm_extract_epi32::<3>(e[n]).cast_unsigned(),
             ];
         }
     }
@@ -212,17 +255,6 @@ mod native {
     #[target_feature(enable = "sse2")]
     fn load_e(state: &State) -> __m128i {
         _mm_set_epi32(state[4].cast_signed(), 0, 0, 0)
-    }
-
-    /// The twenty rounds with function and constant number `F`, from the group of four rounds number `FROM` on.
-    #[inline]
-    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-    fn rounds<const F: i32, const FROM: usize>(lanes: &mut [Lane; 2]) {
-        for group in FROM..5 {
-            for lane in &mut *lanes {
-                lane.four_rounds::<F>(5 * F as usize + group);
-            }
-        }
     }
 
     impl Lane {
@@ -252,14 +284,14 @@ mod native {
             self.abcd = _mm_sha1rnds4_epu32::<0>(self.abcd, e);
         }
 
-        /// Four later rounds; `group` counts them by four.
+        /// Four later rounds.
         #[inline]
         #[target_feature(enable = "sha,sse2")]
-        fn four_rounds<const F: i32>(&mut self, group: usize) {
-            if group >= 4 {
-                self.extend(group);
+        fn four_rounds<const F: i32, const GROUP: usize>(&mut self) {
+            if GROUP >= 4 {
+                self.extend::<GROUP>();
             }
-            let e = _mm_sha1nexte_epu32(self.before, self.schedule[group % 4]);
+            let e = _mm_sha1nexte_epu32(self.before, self.schedule[GROUP % 4]);
             self.before = self.abcd;
             self.abcd = _mm_sha1rnds4_epu32::<F>(self.abcd, e);
         }
@@ -267,11 +299,15 @@ mod native {
         /// The next four words of the schedule, in place of those of 16 words ago.
         #[inline]
         #[target_feature(enable = "sha,sse2")]
-        fn extend(&mut self, group: usize) {
-            let [old, second, third, last] =
-                [0, 1, 2, 3].map(|at: usize| self.schedule[(group + at) % 4]);
+        fn extend<const GROUP: usize>(&mut self) {
+            // No closure: code in one might not be compiled for these instructions, and then is called for each vector.
+            let (old, second) = (self.schedule[GROUP % 4], self.schedule[(GROUP + 1) % 4]);
+            let (third, last) = (
+                self.schedule[(GROUP + 2) % 4],
+                self.schedule[(GROUP + 3) % 4],
+            );
             let mixed = _mm_xor_si128(_mm_sha1msg1_epu32(old, second), third);
-            self.schedule[group % 4] = _mm_sha1msg2_epu32(mixed, last);
+            self.schedule[GROUP % 4] = _mm_sha1msg2_epu32(mixed, last);
         }
     }
 }
@@ -285,6 +321,7 @@ mod native {
         vsha1su0q_u32, vsha1su1q_u32, vst1q_u32,
     };
     use std::arch::is_aarch64_feature_detected;
+    use std::array::from_fn;
 
     use super::{Block, State};
 
@@ -305,41 +342,26 @@ mod native {
         schedule: [uint32x4_t; 4],
     }
 
-    /// Over the blocks of both, up to where the shorter list ends.
+    /// Over as many blocks of each as the shortest list has.
     #[target_feature(enable = "neon,sha2")]
-    pub(super) fn compress_two(states: [&mut State; 2], blocks: [&[Block]; 2]) {
+    pub(super) fn compress_many<const N: usize>(states: [&mut State; N], blocks: [&[Block]; N]) {
         // SAFETY: the first four of five words are read.
-        let mut abcd = [0, 1].map(|at: usize| unsafe { vld1q_u32(states[at].as_ptr()) });
-        let mut e = [states[0][4], states[1][4]];
-        for (one, two) in blocks[0].iter().zip(blocks[1]) {
-            let mut lanes = [
-                Lane::begin(abcd[0], e[0], one),
-                Lane::begin(abcd[1], e[1], two),
-            ];
-            rounds::<0>(&mut lanes);
-            rounds::<1>(&mut lanes);
-            rounds::<2>(&mut lanes);
-            rounds::<3>(&mut lanes);
-            for at in [0, 1] {
-                e[at] = e[at].wrapping_add(lanes[at].e);
-                abcd[at] = vaddq_u32(abcd[at], lanes[at].abcd);
+        let load = |state: &&mut State| unsafe { vld1q_u32(state.as_ptr()) };
+        let mut abcd = states.each_ref().map(load);
+        let mut e = states.each_ref().map(|state| state[4]);
+        let count = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
+        for at in 0..count {
+            let mut lanes: [Lane; N] = from_fn(|n| Lane::begin(abcd[n], e[n], &blocks[n][at]));
+            rounds!(lanes, 0: 0 1 2 3 4, 1: 5 6 7 8 9, 2: 10 11 12 13 14, 3: 15 16 17 18 19);
+            for n in 0..N {
+                e[n] = e[n].wrapping_add(lanes[n].e);
+                abcd[n] = vaddq_u32(abcd[n], lanes[n].abcd);
             }
         }
-        for (at, state) in states.into_iter().enumerate() {
+        for (n, state) in states.into_iter().enumerate() {
             // SAFETY: the first four of five words are written.
-            unsafe { vst1q_u32(state.as_mut_ptr(), abcd[at]) };
-            state[4] = e[at];
-        }
-    }
-
-    /// The twenty rounds with function and constant number `F`.
-    #[inline]
-    #[target_feature(enable = "neon,sha2")]
-    fn rounds<const F: usize>(lanes: &mut [Lane; 2]) {
-        for group in 0..5 {
-            for lane in &mut *lanes {
-                lane.four_rounds::<F>(5 * F + group);
-            }
+            unsafe { vst1q_u32(state.as_mut_ptr(), abcd[n]) };
+            state[4] = e[n];
         }
     }
 
@@ -357,14 +379,14 @@ mod native {
             Self { abcd, e, schedule }
         }
 
-        /// Four rounds; `group` counts them by four.
+        /// Four rounds.
         #[inline]
         #[target_feature(enable = "neon,sha2")]
-        fn four_rounds<const F: usize>(&mut self, group: usize) {
-            if group >= 4 {
-                self.extend(group);
+        fn four_rounds<const F: usize, const GROUP: usize>(&mut self) {
+            if GROUP >= 4 {
+                self.extend::<GROUP>();
             }
-            let words = vaddq_u32(self.schedule[group % 4], vdupq_n_u32(K[F]));
+            let words = vaddq_u32(self.schedule[GROUP % 4], vdupq_n_u32(K[F]));
             let next = vsha1h_u32(vgetq_lane_u32::<0>(self.abcd));
             self.abcd = match F {
                 0 => vsha1cq_u32(self.abcd, self.e, words),
@@ -377,10 +399,14 @@ mod native {
         /// The next four words of the schedule, in place of those of 16 words ago.
         #[inline]
         #[target_feature(enable = "neon,sha2")]
-        fn extend(&mut self, group: usize) {
-            let [old, second, third, last] =
-                [0, 1, 2, 3].map(|at: usize| self.schedule[(group + at) % 4]);
-            self.schedule[group % 4] = vsha1su1q_u32(vsha1su0q_u32(old, second, third), last);
+        fn extend<const GROUP: usize>(&mut self) {
+            // No closure: code in one might not be compiled for these instructions, and then is called for each vector.
+            let (old, second) = (self.schedule[GROUP % 4], self.schedule[(GROUP + 1) % 4]);
+            let (third, last) = (
+                self.schedule[(GROUP + 2) % 4],
+                self.schedule[(GROUP + 3) % 4],
+            );
+            self.schedule[GROUP % 4] = vsha1su1q_u32(vsha1su0q_u32(old, second, third), last);
         }
     }
 }
@@ -419,38 +445,46 @@ mod tests {
         }
     }
 
-    /// Without the processor's help the streams must not depend on one another either.
-    #[test]
-    fn two_at_once_and_one_after_the_other_are_the_same() {
-        let (one, two) = (bytes(40 * BLOCK, 3), bytes(40 * BLOCK, 4));
-        let blocks = [one.as_chunks().0, two.as_chunks().0];
-        let mut wanted = [INITIAL; 2];
+    /// What the processor does for us against what the crate does, block by block.
+    fn at_once_is_one_after_the_other<const N: usize>() {
+        let messages: [Vec<u8>; N] = std::array::from_fn(|n| bytes(40 * BLOCK, n as u8));
+        let blocks = messages.each_ref().map(|message| message.as_chunks().0);
+        let mut wanted = [INITIAL; N];
         for (state, blocks) in wanted.iter_mut().zip(blocks) {
             compress(state, blocks);
         }
-        let mut found = [INITIAL; 2];
-        let [a, b] = &mut found;
-        compress_two([a, b], blocks);
-        assert_eq!(found, wanted);
+        let mut found = [INITIAL; N];
+        compress_many(found.each_mut(), blocks);
+        assert_eq!(found, wanted, "{N} streams");
+    }
+
+    #[test]
+    fn streams_at_once_do_not_depend_on_one_another() {
+        at_once_is_one_after_the_other::<1>();
+        at_once_is_one_after_the_other::<2>();
+        at_once_is_one_after_the_other::<3>();
+        at_once_is_one_after_the_other::<4>();
     }
 
     proptest! {
         #[test]
         fn messages_in_chunks_of_any_lengths_give_their_hashes(
-            one in prop::collection::vec(any::<u8>(), 0..2_000),
-            two in prop::collection::vec(any::<u8>(), 0..2_000),
-            cuts in prop::collection::vec((0usize..300, 0usize..300), 0..20),
+            messages in prop::array::uniform4(prop::collection::vec(any::<u8>(), 0..2_000)),
+            cuts in prop::collection::vec(prop::array::uniform4(0usize..300), 0..20),
         ) {
-            let mut pair = Pair::new();
-            let mut rest = [&one[..], &two[..]];
-            for (a, b) in cuts {
-                let (now_a, later_a) = rest[0].split_at(a.min(rest[0].len()));
-                let (now_b, later_b) = rest[1].split_at(b.min(rest[1].len()));
-                pair.update([now_a, now_b]);
-                rest = [later_a, later_b];
+            let mut streams = Streams::new();
+            let mut rest = messages.each_ref().map(|message| &message[..]);
+            for cut in cuts {
+                let now = std::array::from_fn(|n| {
+                    let now;
+                    (now, rest[n]) = rest[n].split_at(cut[n].min(rest[n].len()));
+                    now
+                });
+                streams.update(now);
             }
-            pair.update(rest);
-            prop_assert_eq!(pair.finish(), [known(&one), known(&two)]);
+            streams.update(rest);
+            let wanted = messages.each_ref().map(|message| known(message));
+            prop_assert_eq!(streams.finish(), wanted);
         }
     }
 }

@@ -4,19 +4,17 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use super::batch::{Batch, Plan, Queue, Sum};
 use super::create;
-use super::hash::{CHUNK, PieceHasher, join, sha1_of_zeros};
+use super::hash::{self, join, sha1_of_zeros};
 use super::place::Place;
 use super::reader::Reader;
-use super::{DiskError, Layout, SpecKind, Subtree};
+use super::{DiskError, Layout, Subtree};
 use crate::base::{FileIdentity, PieceIndex};
-
-/// Bytes of pieces that one thread takes in a row, so that even small pieces are read sequentially.
-const STRETCH: usize = 4 << 20;
 
 /// What is on disk of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +69,7 @@ pub fn identities(layout: &Layout) -> Result<Vec<Option<FileIdentity>>, DiskErro
 /// [`DiskError::NotFound`], [`DiskError::Vanished`] if a file is too short, [`DiskError::CannotOpen`] or [`DiskError::Io`].
 pub fn digest(layout: &Layout) -> Result<[u8; 32], DiskError> {
     let place = Place::open(layout.root())?;
-    let mut reader = Reader::uncached(layout, &place);
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut offset = 0;
-    for file in layout.files() {
-        let end = offset + file.length;
-        while file.kind == SpecKind::Payload && offset < end {
-            let chunk = &mut buffer[..(end - offset).min(CHUNK as u64) as usize];
-            reader.read(offset, chunk)?;
-            hasher.update(chunk);
-            offset += chunk.len() as u64;
-        }
-        offset = end;
-    }
-    Ok(*hasher.finalize().as_bytes())
+    hash::digest(layout, Reader::uncached(layout, &place))
 }
 
 impl Verification<'_> {
@@ -104,18 +88,22 @@ impl Verification<'_> {
             self.all_missing(found);
             return Ok(());
         };
+        let plan = Plan::new(self.layout, &place);
+        let threads = plan.threads(self.threads);
         let survey = Survey {
             task: self,
             place: &place,
             there: &there,
             zeros: Zeros::default(),
-            next: AtomicUsize::new(0),
+            queue: Queue::new(&plan, self.pieces, threads),
+            plan: &plan,
             stop: AtomicBool::new(false),
             found,
         };
         let ended: Vec<_> = thread::scope(|scope| {
-            let threads = (0..self.threads.max(1)).map(|_| scope.spawn(|| survey.work()));
-            let threads: Vec<_> = threads.collect();
+            let threads: Vec<_> = (0..threads)
+                .map(|_| scope.spawn(|| survey.work().inspect_err(|_| survey.stop())))
+                .collect();
             threads.into_iter().map(join).collect()
         });
         ended.into_iter().collect()
@@ -125,13 +113,6 @@ impl Verification<'_> {
         let mut pieces = self.pieces.iter();
         // Whether it ended early makes no difference here.
         let _ = pieces.try_for_each(|&piece| found(Finding::plain(piece, PieceState::Missing)));
-    }
-
-    /// Pieces that a thread takes at once: a stretch for the disk, but no more than leaves work for all until the end.
-    fn stretch(&self) -> usize {
-        let stretch = STRETCH / self.layout.geometry().piece_len() as usize;
-        let share = self.pieces.len() / (8 * self.threads.max(1));
-        stretch.min(share).max(1)
     }
 }
 
@@ -145,6 +126,24 @@ impl Finding {
             trouble,
         }
     }
+
+    /// What it means that `piece` cannot be read.
+    ///
+    /// # Errors
+    /// The trouble itself, if it is not one of this piece.
+    fn of_trouble(piece: PieceIndex, trouble: DiskError) -> Result<Self, DiskError> {
+        match trouble {
+            // Cut short or deleted since we looked.
+            DiskError::NotFound { .. } | DiskError::Vanished { .. } => {
+                Ok(Self::plain(piece, PieceState::Missing))
+            }
+            trouble if trouble.is_unreadable() => Ok(Self {
+                trouble: Some(trouble),
+                ..Self::plain(piece, PieceState::Bad)
+            }),
+            trouble => Err(trouble),
+        }
+    }
 }
 
 /// What the threads of one verification share.
@@ -153,7 +152,8 @@ struct Survey<'a> {
     place: &'a Place,
     there: &'a [Option<FileIdentity>],
     zeros: Zeros,
-    next: AtomicUsize,
+    plan: &'a Plan,
+    queue: Queue<'a>,
     stop: AtomicBool,
     found: &'a (dyn Fn(Finding) -> ControlFlow<()> + Sync),
 }
@@ -161,85 +161,94 @@ struct Survey<'a> {
 impl Survey<'_> {
     /// One thread's share.
     fn work(&self) -> Result<(), DiskError> {
-        let mut reader = Reader::uncached(self.task.layout, self.place);
-        let mut buffer = vec![0; CHUNK];
-        let stretch = self.task.stretch();
-        loop {
-            let start = self.next.fetch_add(stretch, Ordering::Relaxed);
-            let pieces = self.task.pieces.iter().skip(start).take(stretch);
-            if pieces.len() == 0 {
-                return Ok(());
-            }
-            for &piece in pieces {
-                if self.stop.load(Ordering::Relaxed) {
+        let (layout, subtrees) = (self.task.layout, self.task.subtrees);
+        let reader = || Reader::uncached(layout, self.place);
+        let mut batch = Batch::new(layout, self.plan, subtrees, reader);
+        while let Some(stretch) = self.queue.take() {
+            let mut present = Vec::new();
+            for &piece in stretch {
+                match self.without_hashing(&mut batch, piece)? {
+                    Some(finding) => self.tell(finding),
+                    None => present.push(piece),
+                }
+                if self.is_stopped() {
                     return Ok(());
                 }
-                let looked = self.look(&mut reader, piece, &mut buffer);
-                let goes_on = looked.as_ref().is_ok_and(|finding| {
-                    let told = (self.found)(finding.clone());
-                    told.is_continue()
-                });
-                self.stop.fetch_or(!goes_on, Ordering::Relaxed);
-                looked?;
             }
+            for some in present.chunks(batch.most()) {
+                self.look(&mut batch, some)?;
+                if self.is_stopped() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, finding: Finding) {
+        if (self.found)(finding).is_break() {
+            self.stop();
         }
     }
 
-    fn look(
+    /// What is known of a piece without reading it, if that is enough.
+    fn without_hashing(
         &self,
-        reader: &mut Reader<'_>,
+        batch: &mut Batch<'_>,
         piece: PieceIndex,
-        buffer: &mut [u8],
-    ) -> Result<Finding, DiskError> {
+    ) -> Result<Option<Finding>, DiskError> {
         if !self.is_there(piece) {
-            return Ok(Finding::plain(piece, PieceState::Missing));
+            return Ok(Some(Finding::plain(piece, PieceState::Missing)));
         }
-        match self.hash(reader, piece, buffer) {
-            // Cut short or deleted since we looked.
-            Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => {
-                Ok(Finding::plain(piece, PieceState::Missing))
+        match batch.is_unwritten(piece) {
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                let zeros = self.zeros.hash(self.task.layout.geometry().len_of(piece));
+                let is_right = zeros == (self.task.expected)(piece);
+                Ok(match (is_right, self.task.subtrees) {
+                    (false, _) => Some(Finding::plain(piece, PieceState::Missing)),
+                    (true, false) => Some(Finding::plain(piece, PieceState::Good)),
+                    (true, true) => None,
+                })
             }
-            Err(error) if error.is_unreadable() => Ok(Finding {
-                trouble: Some(error),
-                ..Finding::plain(piece, PieceState::Bad)
-            }),
-            looked => looked,
+            Err(error) => Finding::of_trouble(piece, error).map(Some),
         }
     }
 
-    fn hash(
-        &self,
-        reader: &mut Reader<'_>,
-        piece: PieceIndex,
-        buffer: &mut [u8],
-    ) -> Result<Finding, DiskError> {
-        let geometry = self.task.layout.geometry();
-        let expected = (self.task.expected)(piece);
-        let hole = reader.is_unwritten(piece)?;
-        if hole && self.zeros.hash(geometry.len_of(piece)) != expected {
-            return Ok(Finding::plain(piece, PieceState::Missing));
-        }
-        let mut subtree = self.task.subtrees.then(|| Subtree::begin(geometry, piece));
-        if hole && subtree.is_none() {
-            return Ok(Finding::plain(piece, PieceState::Good));
-        }
-        let mut sha1 = PieceHasher::new(false);
-        reader.chunks(piece, buffer, |chunk| {
-            sha1.update(chunk);
-            if let Some(subtree) = &mut subtree {
-                subtree.update(chunk);
+    /// Hashes pieces together, and each by itself if one of them cannot be read.
+    fn look(&self, batch: &mut Batch<'_>, pieces: &[PieceIndex]) -> Result<(), DiskError> {
+        match (batch.hash(pieces), pieces) {
+            (Ok(sums), _) => {
+                for (&piece, sum) in pieces.iter().zip(sums) {
+                    self.tell(self.judge(piece, sum));
+                }
             }
-        })?;
-        let good = sha1.finish().0 == expected;
-        let state = if good {
-            PieceState::Good
-        } else {
-            PieceState::Bad
-        };
-        Ok(Finding {
-            subtree: subtree.filter(|_| good).map(|node| Subtree::of(&node)),
-            ..Finding::plain(piece, state)
-        })
+            (Err(error), &[piece]) => self.tell(Finding::of_trouble(piece, error)?),
+            (Err(_), _) => {
+                for piece in pieces {
+                    self.look(batch, std::slice::from_ref(piece))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, piece: PieceIndex, sum: Sum) -> Finding {
+        if sum.sha1 != (self.task.expected)(piece) {
+            return Finding::plain(piece, PieceState::Bad);
+        }
+        Finding {
+            subtree: sum.subtree,
+            ..Finding::plain(piece, PieceState::Good)
+        }
     }
 
     fn is_there(&self, piece: PieceIndex) -> bool {
