@@ -56,9 +56,10 @@ class Client:
 
 class Seedbank(Client):
     name = "seedbank"
+    QUIET = ["--log", "human", "-q"]
 
     def _common(self, job):
-        return ["--state", f"{job.home}/state", "--tcp-listen", f"0.0.0.0:{PORT}", "--dht-listen", "", "-q"]
+        return ["--state", f"{job.home}/state", "--tcp-listen", f"0.0.0.0:{PORT}", "--dht-listen", "", *self.QUIET]
 
     def get(self, job):
         return [self.program, "get", job.torrent, "--dest", job.dest] + self._common(job)
@@ -67,10 +68,10 @@ class Seedbank(Client):
         return [self.program, "seed", job.torrent, "--dest", job.dest] + self._common(job)
 
     def check(self, job):
-        return [self.program, "verify", job.torrent, job.dest, "--state", f"{job.home}/state", "-q"]
+        return [self.program, "verify", job.torrent, job.dest, "--state", f"{job.home}/state", *self.QUIET]
 
     def create(self, payload, output, threads):
-        return [self.program, "create", payload, "--format", "torrent", "-o", output, "-q"]
+        return [self.program, "create", payload, "--format", "torrent", "-o", output, *self.QUIET]
 
 
 class Libtorrent(Client):

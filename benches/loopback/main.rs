@@ -186,7 +186,15 @@ impl Bench {
         get.arg("--state")
             .arg(&state)
             .args(["--peer", &peers.join(",")]);
-        get.args(["--tcp-listen", "127.0.0.1:0", "--dht-listen", "", "-q"]);
+        get.args([
+            "--tcp-listen",
+            "127.0.0.1:0",
+            "--dht-listen",
+            "",
+            "--log",
+            "human",
+            "-q",
+        ]);
         let cost = Measured::start(&mut get)?.wait(PATIENCE)?;
         self.compare(&torrent, &dest)?;
         for made in [&dest, &state] {
@@ -241,6 +249,8 @@ impl Bench {
             &listen.to_string(),
             "--dht-listen",
             "",
+            "--log",
+            "human",
             "-q",
         ]);
         let mut seeder = Measured::start(&mut seed)?;
