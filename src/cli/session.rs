@@ -137,7 +137,9 @@ fn print_events(
         loop {
             match events.blocking_recv() {
                 Ok(event) => {
-                    std::thread::sleep(GATHER);
+                    if events.len() < EVENTS_AT_ONCE {
+                        std::thread::sleep(GATHER);
+                    }
                     let mut batch = vec![event];
                     let after = next_events(&mut events, &mut batch);
                     out.events(&batch);

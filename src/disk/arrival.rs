@@ -1,5 +1,6 @@
 //! Pieces that came whole: hashed in memory, two at a time where two wait, and written if they are good.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -31,7 +32,8 @@ impl Arrival {
             return one.store(hash);
         };
         let [hash_one, hash_other] = sha1_of_two(one.data(), other.data());
-        one.store(hash_one);
+        // A panic costs the asker of one only; it was told when it came about.
+        let _ = catch_unwind(AssertUnwindSafe(|| one.store(hash_one)));
         other.store(hash_other);
     }
 
@@ -42,6 +44,7 @@ impl Arrival {
     fn store(self, hash: [u8; 20]) {
         let result = self.check_and_write(hash);
         let Self {
+            files,
             data,
             written,
             answer,
@@ -50,8 +53,8 @@ impl Arrival {
         if let Ok(Checked::Good { .. }) = result {
             written();
         }
-        // Whoever waits for the answer may want the memory.
-        drop(data);
+        // Whoever waits for the answer may want the memory, or to be the last who has the files.
+        drop((data, files));
         // Whoever asked may have gone; the piece is stored all the same.
         let _ = answer.send(result);
     }

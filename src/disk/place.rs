@@ -44,7 +44,7 @@ impl Place {
     pub(super) fn on(medium: &Arc<dyn Medium>, root: &Path) -> Result<Self, DiskError> {
         let folder = rustix::fs::openat(CWD, root, FOLDER, Mode::empty())
             .map_err(|error| DiskError::opening(root, error))?;
-        let folder = folders::share(folder).map_err(|error| DiskError::opening(root, error))?;
+        let folder = folders::share(folder);
         let (root, medium) = (root.to_owned(), Arc::clone(medium));
         Ok(Self {
             root,

@@ -166,7 +166,8 @@ impl Disk {
     /// Waits for room in the queue of pieces that came whole, and leaves `arrival` there.
     pub(super) async fn settle(&self, arrival: Arrival) {
         // A file takes one write at a time, so more threads than that would wait for each other.
-        let threads = self.threads().div_ceil(2);
+        // Two at least: one disk that stalls must not hold up another.
+        let threads = self.threads().div_ceil(2).max(2);
         let start = || Lane::pairing("disk-write", threads, Arrival::settle);
         let lane = self.pool.arrivals.get_or_init(start);
         lane.leave(arrival).await;
@@ -252,8 +253,8 @@ impl Lane<Job> {
 }
 
 impl<J: Send + 'static> Lane<J> {
-    /// A pair that waits for each thread at work is left to it; only what exceeds that wakes another.
-    const PATIENCE: usize = 2;
+    /// What waits is left to the threads at work, one job to each; only what exceeds that wakes another.
+    const PATIENCE: usize = 1;
 
     /// A lane that takes two jobs at once where two wait.
     fn pairing(name: &str, threads: usize, work: fn(J, Option<J>)) -> Arc<Self> {

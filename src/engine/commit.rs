@@ -121,6 +121,9 @@ impl Active<'_> {
         });
         if committed.finished {
             self.on_finished(Instant::now());
+        } else if self.links.is_empty() {
+            // Nobody else says how it stands now.
+            self.publish(Instant::now());
         }
     }
 

@@ -248,6 +248,15 @@ impl Outbox {
         mut batch: Batch,
         write: &mut impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<(usize, usize)> {
+        // A piece that was found to be rotten since it was chosen.
+        if !batch
+            .ranges
+            .iter()
+            .all(|range| session.serves(range.piece()))
+        {
+            refuse(session, &batch.ranges);
+            return Ok((0, 0));
+        }
         if let Bytes::Here(data) = &batch.bytes {
             let (mut bytes, mut rest) = (Vec::new(), &data[..]);
             for block in &mut frame(&mut bytes, &batch.ranges) {

@@ -187,9 +187,10 @@ impl Swarm {
         let start = self.config.geometry.piece(start as u32)?;
         let peer = self.peers.get(key)?;
         let open = all.range(start..).chain(all.range(..start)).copied();
+        // Counted are those that it can continue, so that none of them is missed if there are few.
         let open = open
-            .take(OPEN_LOOKS)
-            .filter(|&p| peer.serves(p) && self.is_trusted_with(key, p));
+            .filter(|&p| peer.serves(p) && self.is_trusted_with(key, p))
+            .take(OPEN_LOOKS);
         open.min_by_key(|&piece| {
             let free = self.pieces.partial(piece).map_or(0, Partial::free);
             (self.availability.count(piece), free)

@@ -22,8 +22,10 @@ const GRACE: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(30);
 /// For how long it is believed who is late.
 const MOMENT: Duration = Duration::from_millis(50);
-/// Grants that are looked at for one peer.
+/// Grants of others for what a peer has that are looked at for it.
 const LOOKS: usize = 64;
+/// Grants that are passed over for that, which costs little.
+const STEPS: usize = 1_024;
 
 /// Grants by how long they will still take.
 #[derive(Debug, Default)]
@@ -60,12 +62,17 @@ impl Swarm {
     ) -> Option<(PieceIndex, Range<u32>)> {
         let peer = self.peers.get(key)?;
         let mut last = grants.len();
-        for _ in 0..LOOKS {
+        let mut looks = 0;
+        for _ in 0..STEPS {
             last = last.checked_sub(1)?;
             let (wait, holder, grant) = &grants[last];
-            if *wait <= enough {
+            if *wait <= enough || looks == LOOKS {
                 return None;
             }
+            if *holder == key || !peer.serves(grant.piece) {
+                continue;
+            }
+            looks += 1;
             let most = if *wait > 4 * enough {
                 BLOCK_COPIES_MAX
             } else {
@@ -79,11 +86,7 @@ impl Swarm {
                 continue;
             }
             let evidence = self.blame.is_pending(grant.piece) && *wait < STALLED;
-            if *holder != key
-                && !evidence
-                && peer.serves(grant.piece)
-                && let Some(blocks) = self.tail(key, grant, most)
-            {
+            if !evidence && let Some(blocks) = self.tail(key, grant, most) {
                 return Some((grant.piece, blocks));
             }
         }

@@ -326,6 +326,11 @@ impl Session {
         next
     }
 
+    /// Whether blocks of `piece` may go out at all.
+    pub fn serves(&self, piece: PieceIndex) -> bool {
+        self.uploads.serves(piece)
+    }
+
     /// What goes before the bytes of `range`.
     pub fn piece_header(range: BlockRange) -> [u8; 13] {
         message::piece_header(range)
