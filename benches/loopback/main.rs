@@ -143,8 +143,14 @@ impl Bench {
                 self.print(name, cost, syncs);
             }
         }
-        if "floor, receive + hash + write".contains(wanted) {
-            self.print("floor, receive + hash + write", self.floor()?, None);
+        let floors = [
+            ("floor, receive + hash + write", "256k"),
+            ("floor, folder of 5,000 files", "folder"),
+        ];
+        for (name, torrent) in floors {
+            if name.contains(wanted) {
+                self.print(name, self.floor(torrent)?, None);
+            }
         }
         for (name, leechers) in [("seed to 1 leecher", 1), ("seed to 4 leechers", 4)] {
             if name.contains(wanted) {
@@ -211,7 +217,7 @@ impl Bench {
         Ok((cost, syncs))
     }
 
-    fn floor(&self) -> Result<Cost> {
+    fn floor(&self, torrent: &str) -> Result<Cost> {
         let payload = self.payload.path();
         let words = [
             "floor-serve".as_ref(),
@@ -220,7 +226,7 @@ impl Bench {
         ];
         let server = Partner::start(&words)?;
         let (torrent, dest) = (
-            self.payload.torrent_path("256k"),
+            self.payload.torrent_path(torrent),
             self.folder.path().join("dest"),
         );
         let mut get = Command::new(env::current_exe()?);
