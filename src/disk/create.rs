@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use super::file::{OpenFile, is_blank};
 use super::lock::{self, Hold};
 use super::place::{Place, free, identity};
+use super::volume::Volume;
 use super::{DiskError, FileSpec, Layout, Medium, Payload, SpecKind};
 use crate::base::{FileIdentity, limits};
 
@@ -66,6 +67,8 @@ pub struct Found {
 /// A payload's folder and its locked files, ready for [`Payload`].
 pub(super) struct Ready {
     pub(super) place: Place,
+    /// By which its files can be synced together, if it is to be written and has many.
+    pub(super) volume: Option<Arc<Volume>>,
     pub(super) locked: HashMap<usize, Arc<OpenFile>>,
     pub(super) poisoned: Vec<Arc<AtomicBool>>,
     pub(super) states: Vec<FileState>,
@@ -151,6 +154,7 @@ pub(super) fn open_to_read(layout: &Layout, medium: &Arc<dyn Medium>) -> Result<
         .collect();
     Ok(Ready {
         place,
+        volume: None,
         locked,
         poisoned,
         states,
@@ -234,16 +238,19 @@ pub(super) fn open_to_write(
         return Err(DiskError::Full { path, need, free });
     }
     let mapped = mapped(&place);
+    let many = Volume::is_worth(layout.files().len());
+    let volume = many.then(|| Volume::of(&place)).flatten();
     let mut making = Making {
         layout,
         ours,
         place: &place,
+        volume: volume.as_ref(),
         poisoned: fresh_marks(layout),
         mapped,
         locked: HashMap::new(),
         files: Vec::new(),
         folders: Vec::new(),
-        unsynced: BTreeSet::new(),
+        unsynced: Unsynced::default(),
     };
     let made = making.make_all(&states, &found);
     let Making {
@@ -261,6 +268,7 @@ pub(super) fn open_to_write(
     }
     Ok(Ready {
         place,
+        volume,
         locked,
         poisoned,
         states,
@@ -290,6 +298,7 @@ struct Making<'a> {
     /// Files that an earlier run made, and finished making.
     ours: &'a [bool],
     place: &'a Place,
+    volume: Option<&'a Arc<Volume>>,
     poisoned: Vec<Arc<AtomicBool>>,
     mapped: bool,
     locked: HashMap<usize, Arc<OpenFile>>,
@@ -297,8 +306,18 @@ struct Making<'a> {
     files: Vec<PathBuf>,
     /// Folders that this call made, uppermost first.
     folders: Vec<PathBuf>,
-    /// Folders with entries that are not durable yet.
-    unsynced: BTreeSet<PathBuf>,
+    unsynced: Unsynced,
+}
+
+/// What is not durable yet.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// Files by place in the layout, for their length and space.
+    files: Vec<usize>,
+    /// Folders, for the names in them.
+    folders: BTreeSet<PathBuf>,
+    /// Whether some of these files are on another filesystem than the folder.
+    elsewhere: bool,
 }
 
 impl Making<'_> {
@@ -316,11 +335,8 @@ impl Making<'_> {
                     let file =
                         self.make_file(at, states[at], found[at].as_ref(), lock.contains(&at))?;
                     if lock.contains(&at) {
-                        let mark = Arc::clone(&self.poisoned[at]);
-                        let (path, medium) = (spec.path.clone(), Arc::clone(self.place.medium()));
-                        let open =
-                            OpenFile::new(path, file, spec.length, self.mapped, mark, medium);
-                        self.locked.insert(at, Arc::new(open));
+                        let file = self.opened(at, file);
+                        self.locked.insert(at, Arc::new(file));
                     }
                 }
             }
@@ -329,13 +345,49 @@ impl Making<'_> {
         // a folder are there by now, so once for each is enough.
         for (_, spec) in self.layout.payload_files() {
             let above = self.layout.relative(&spec.path).ancestors().skip(1);
-            self.unsynced.extend(above.map(Path::to_owned));
+            self.unsynced.folders.extend(above.map(Path::to_owned));
         }
-        let folders = std::mem::take(&mut self.unsynced);
-        folders
-            .iter()
-            .rev()
-            .try_for_each(|path| self.place.sync_folder(path))
+        self.sync_all()
+    }
+
+    fn opened(&self, at: usize, file: File) -> OpenFile {
+        let spec = &self.layout.files()[at];
+        let (path, mark) = (spec.path.clone(), Arc::clone(&self.poisoned[at]));
+        let medium = Arc::clone(self.place.medium());
+        let open = OpenFile::new(path, file, spec.length, self.mapped, mark, medium);
+        let here = |volume: &&Arc<Volume>| {
+            let found = open.file().metadata();
+            found.is_ok_and(|found| volume.holds(found.dev()))
+        };
+        let volume = self.volume.filter(here).cloned();
+        open.on(volume)
+    }
+
+    /// Makes all of it durable, with one sync of the whole filesystem if it is much.
+    fn sync_all(&self) -> Result<(), DiskError> {
+        let Unsynced {
+            files,
+            folders,
+            elsewhere,
+        } = &self.unsynced;
+        if let Some(volume) = self.volume
+            && let Some(&some) = files.first()
+            && !elsewhere
+            && Volume::is_worth(files.len() + folders.len())
+            && volume.sync_whole().is_ok()
+        {
+            return self.sync_made(some);
+        }
+        files.iter().try_for_each(|&at| self.sync_made(at))?;
+        let mut folders = folders.iter().rev();
+        folders.try_for_each(|path| self.place.sync_folder(path))
+    }
+
+    fn sync_made(&self, at: usize) -> Result<(), DiskError> {
+        let path = &self.layout.files()[at].path;
+        let file = self.place.open_file(self.layout.relative(path), false)?;
+        let synced = self.medium().sync_all(&file);
+        synced.map_err(|error| DiskError::io(path, "sync", error))
     }
 
     fn make_file(
@@ -377,9 +429,9 @@ impl Making<'_> {
         }
         // An earlier run may have been killed right after it gave the file its length.
         if incomplete || !self.ours.get(at).copied().unwrap_or(false) {
-            self.medium()
-                .sync_all(&file)
-                .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
+            self.unsynced.files.push(at);
+            let here = |volume: &Arc<Volume>| volume.holds(now.dev());
+            self.unsynced.elsewhere |= !self.volume.is_some_and(here);
         }
         Ok(file)
     }
@@ -417,12 +469,12 @@ impl Making<'_> {
     fn make_parents(&mut self, path: &Path) -> Result<(), DiskError> {
         let parent = path.parent().unwrap_or(Path::new(""));
         // Already made, or found, for another file of this call.
-        if !self.unsynced.insert(parent.to_owned()) {
+        if !self.unsynced.folders.insert(parent.to_owned()) {
             return Ok(());
         }
         for folder in self.place.make_folders(parent)? {
             let above = folder.parent().unwrap_or(Path::new(""));
-            self.unsynced.insert(above.to_owned());
+            self.unsynced.folders.insert(above.to_owned());
             self.folders.push(folder);
         }
         Ok(())

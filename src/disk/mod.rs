@@ -40,6 +40,7 @@ mod sigbus;
 mod subtree;
 mod uncached;
 mod verify;
+mod volume;
 mod walk;
 mod write;
 

@@ -35,6 +35,8 @@ impl Mutant {
                 "fsync,fdatasync,msync,sync_file_range,syncfs,sync",
                 None,
             ),
+            // Whatever is not many files goes on as it should.
+            mutant("the syncs of whole filesystems", "syncfs", None),
             // The store goes on as it should, and believes what it is told.
             mutant(
                 "the syncs of one payload file",
