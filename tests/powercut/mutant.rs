@@ -15,6 +15,8 @@ pub(crate) struct Mutant {
     calls: &'static str,
     /// The one payload file whose syncs are removed, if not all are.
     pub(crate) only: Option<&'static str>,
+    /// Whether it shows with many small files, and only if nothing else is synced beside them.
+    pub(crate) small: bool,
 }
 
 impl Mutant {
@@ -28,6 +30,7 @@ impl Mutant {
             name,
             calls,
             only,
+            small: calls == "syncfs",
         };
         vec![
             mutant(
