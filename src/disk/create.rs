@@ -439,14 +439,17 @@ impl Making<'_> {
     fn give_length(&self, file: &File, spec: &FileSpec, now: u64) -> Result<(), DiskError> {
         // Another disk may be mounted below the folder.
         let full = |error| DiskError::creating(&spec.path, error, spec.length, free(file));
-        if spec.length > 0
-            && let Err(error) = allocate(self.medium(), file, spec.length)
+        let allocated = allocate(self.medium(), file, spec.length);
+        if let Err(error) = &allocated
             // Without fallocate the length at least is final; running out of space then shows as a failed write.
             && !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
         {
             // What was there gets its length back, to be found as it was.
             let _ = self.medium().set_len(file, now);
-            return Err(full(error));
+            return allocated.map_err(full);
+        }
+        if allocated.is_ok() && now <= spec.length {
+            return Ok(());
         }
         self.medium().set_len(file, spec.length).map_err(full)
     }
@@ -482,6 +485,9 @@ impl Making<'_> {
 }
 
 fn allocate(medium: &dyn Medium, file: &File, length: u64) -> io::Result<()> {
+    if length == 0 {
+        return Ok(());
+    }
     // A signal may interrupt a long allocation; what was allocated stays, so this comes to an end.
     for _ in 0..1_000 {
         match medium.allocate(file, length) {

@@ -32,7 +32,7 @@ const FAULTS: [(Call, How, u64); 15] = [
     (Call::SyncFolder, How::Fails(libc::EIO), 6),
     (Call::Allocate, How::Fails(libc::EIO), 4),
     (Call::Allocate, How::Fails(libc::ENOSPC), 4),
-    (Call::SetLen, How::Fails(libc::EFBIG), 5),
+    (Call::Allocate, How::Fails(libc::EFBIG), 4),
     (Call::CreateFile, How::Fails(libc::EIO), 5),
     (Call::CreateFile, How::Fails(libc::ENOSPC), 5),
     (Call::CreateFolder, How::Fails(libc::EROFS), 4),
