@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::file::{OpenFile, is_blank};
 use super::lock::{self, Hold};
+use super::look::{FileState, state, survey};
 use super::place::{Place, free, identity};
 use super::volume::Volume;
 use super::{DiskError, FileSpec, Layout, Medium, Payload, SpecKind};
@@ -32,19 +33,6 @@ pub enum Access {
     },
 }
 
-/// What was found under the name of a file, before anything was touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileState {
-    /// A pad or a link: there is nothing to find.
-    Virtual,
-    /// Nothing. Opened to write, the file exists now.
-    Missing,
-    /// A file of the right length.
-    Existing(FileIdentity),
-    /// A file of another length. Opened to write, it has the right one now.
-    WrongLength(FileIdentity),
-}
-
 /// A payload and what was found.
 #[derive(Debug)]
 pub struct Opened {
@@ -52,16 +40,6 @@ pub struct Opened {
     pub payload: Payload,
     /// For each file of the layout, what was found.
     pub states: Vec<FileState>,
-}
-
-/// What lies in a destination folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The device that holds the folder; `None` if the folder does not exist. If the recorded files were on another device, a mount
-    /// is missing.
-    pub device: Option<u64>,
-    /// For each file of the layout, what it is; `None` if it is not there (as for pads and links).
-    pub files: Vec<Option<FileIdentity>>,
 }
 
 /// A payload's folder and its locked files, ready for [`Payload`].
@@ -72,48 +50,6 @@ pub(super) struct Ready {
     pub(super) locked: HashMap<usize, Arc<OpenFile>>,
     pub(super) poisoned: Vec<Arc<AtomicBool>>,
     pub(super) states: Vec<FileState>,
-}
-
-/// Looks at what is there and changes nothing.
-pub(super) fn look(layout: &Layout) -> Result<Found, DiskError> {
-    let place = match Place::open(layout.root()) {
-        Ok(place) => place,
-        Err(DiskError::NotFound { .. }) => {
-            let files = vec![None; layout.files().len()];
-            return Ok(Found {
-                device: None,
-                files,
-            });
-        }
-        Err(error) => return Err(error),
-    };
-    let device = rustix::fs::fstat(place.folder())
-        .map_err(|error| DiskError::io(layout.root(), "look at", error))?;
-    let found = survey(layout, &place)?;
-    let files = found
-        .into_iter()
-        .map(|found| found.map(|found| identity(&found)));
-    Ok(Found {
-        device: Some(device.st_dev),
-        files: files.collect(),
-    })
-}
-
-fn survey(layout: &Layout, place: &Place) -> Result<Vec<Option<Metadata>>, DiskError> {
-    let look = |file: &FileSpec| match file.kind {
-        SpecKind::Payload => place.look(layout.relative(&file.path)),
-        SpecKind::Pad | SpecKind::Symlink { .. } => Ok(None),
-    };
-    layout.files().iter().map(look).collect()
-}
-
-fn state(file: &FileSpec, found: Option<&Metadata>) -> FileState {
-    match found {
-        _ if file.kind != SpecKind::Payload => FileState::Virtual,
-        None => FileState::Missing,
-        Some(found) if found.len() == file.length => FileState::Existing(identity(found)),
-        Some(found) => FileState::WrongLength(identity(found)),
-    }
 }
 
 /// Which files are locked and kept open: the first few with bytes in them, or the first few at all.

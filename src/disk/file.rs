@@ -44,13 +44,6 @@ pub(super) struct OpenFile {
     volume: Option<Arc<Volume>>,
 }
 
-/// A sync that was begun and has not ended.
-#[derive(Debug)]
-pub(super) struct Begun {
-    /// Bytes that were written before, and not synced.
-    unsynced: u64,
-}
-
 impl OpenFile {
     /// Wraps `file`, to be mapped if `mapped`; a mapping that cannot be had is done without.
     pub(super) fn new(
@@ -209,31 +202,29 @@ impl OpenFile {
     fn sync_by(&self, barrier: impl FnOnce() -> io::Result<()>) -> Result<(), DiskError> {
         let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_poison()?;
-        let begun = self.begin_sync();
+        let unsynced = self.begin_sync();
         let result = self.sync_pages().and_then(|()| barrier());
         if let Err(error) = result {
             self.poison();
-            let unsynced = begun.unsynced;
-            self.take_back(begun);
+            self.take_back(unsynced);
             // On a filesystem that cannot reserve, a full disk may show only now.
             return Err(self.refused("sync", unsynced, error));
         }
         self.end_sync()
     }
 
-    /// A sync begins that will put everything written so far on the medium.
-    pub(super) fn begin_sync(&self) -> Begun {
+    /// A sync begins that will put everything written so far on the medium. Gives the bytes of it that are not there yet.
+    pub(super) fn begin_sync(&self) -> u64 {
         self.dirty.store(false, Ordering::Release);
         let written = self.written.load(Ordering::Relaxed);
         let before = self.synced.swap(written, Ordering::Relaxed);
-        let unsynced = written.saturating_sub(before);
-        Begun { unsynced }
+        written.saturating_sub(before)
     }
 
-    /// It did not come to that.
-    pub(super) fn take_back(&self, begun: Begun) {
+    /// It did not come to that: so many bytes are still unsynced.
+    pub(super) fn take_back(&self, unsynced: u64) {
         self.dirty.store(true, Ordering::Release);
-        self.synced.fetch_sub(begun.unsynced, Ordering::Relaxed);
+        self.synced.fetch_sub(unsynced, Ordering::Relaxed);
     }
 
     /// It went well.

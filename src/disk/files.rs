@@ -6,11 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::create::{FileState, Ready};
+use super::create::Ready;
 use super::file::OpenFile;
 use super::handles::Handles;
 use super::hash::{CHUNK, PieceHasher, sha1_of_zeros};
 use super::lock::{self, Hold};
+use super::look::FileState;
 use super::place::{Place, identity};
 use super::volume::Volume;
 use super::{DiskError, Layout, SpecKind};

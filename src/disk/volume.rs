@@ -80,8 +80,8 @@ impl Volume {
             let failed = files.iter().filter_map(|file| file.end_sync().err());
             return gravest(failed).map_or(done, Err);
         }
-        for (file, begun) in begun {
-            file.take_back(begun);
+        for (file, unsynced) in begun {
+            file.take_back(unsynced);
         }
         if whole.is_err_and(|error| error.kind() == io::ErrorKind::Unsupported) {
             return done;
