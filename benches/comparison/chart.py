@@ -1,11 +1,12 @@
 """The results as a drawing that is readable on light and on dark ground."""
 from xml.sax.saxutils import escape
 
+from .results import NOT_CLIENTS
+
 WIDTH, LEFT, GAP, BAR, STEP = 880, 108, 26, 13, 19
 HALF = (WIDTH - LEFT - GAP - 16) // 2  # of each of the two columns
 TEXT, OWN, OTHER = "#7a828e", "#2f81f7", "#8b949e"
 FONT = "-apple-system, 'Segoe UI', 'Noto Sans', Helvetica, Arial, sans-serif"
-NOT_CLIENTS = ("floor", "openssl sha1")
 
 
 def draw(results, scenarios):
@@ -64,5 +65,7 @@ def _text(x, y, content, size=12, weight=400, anchor="start"):
 
 def _runs(results):
     counts = [len(results.of(run["scenario"], run["client"])) for run in results.runs if run["scenario"] != "syncs"]
+    if not counts:
+        return "0 runs"
     low, high = min(counts), max(counts)
     return f"{low} runs" if low == high else f"{low} to {high} runs"

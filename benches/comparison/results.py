@@ -5,6 +5,8 @@ import platform
 import statistics
 import time
 
+NOT_CLIENTS = ("floor", "openssl sha1")
+
 
 class Results:
     def __init__(self, about, runs=()):
@@ -41,6 +43,33 @@ class Results:
     def cpu_per_gib(self, scenario, client):
         return self.median(scenario, client, "cpu") * (1 << 30) / self.about["size"]
 
+    def standing(self, scenarios):
+        """Markdown: seedbank's medians over those of the best other, and what they are to be at the most."""
+        lines = ["| seedbank's | time ÷ the fastest other's | CPU ÷ the leanest other's | CPU ÷ the floor's | MB of its own |",
+                 "|---|---|---|---|---|"]
+        for scenario in scenarios:
+            clients = self.clients(scenario.key)
+            if scenario.key == "syncs" or "seedbank" not in clients:
+                continue
+            others = [client for client in clients if client != "seedbank" and client not in NOT_CLIENTS]
+            floors = [client for client in clients if client in NOT_CLIENTS]
+            cells = [
+                self._beside(scenario, "time", "wall", others),
+                self._beside(scenario, "cpu", "cpu", others),
+                self._beside(scenario, "floor", "cpu", floors),
+                _cell(scenario, "anonymous", self.median(scenario.key, "seedbank", "anonymous") / 1e6, 0),
+            ]
+            lines.append(f"| {scenario.title} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def _beside(self, scenario, goal, figure, others):
+        """The ratio to the least of `others`."""
+        if not others:
+            return "–"
+        least, best = min((self.median(scenario.key, other, figure), other) for other in others)
+        name = "" if best == "floor" else f" {best}"
+        return _cell(scenario, goal, self.median(scenario.key, "seedbank", figure) / least, 2, name)
+
     def table(self, scenarios):
         """Markdown; ratios are to seedbank."""
         lines = ["| | client | s | MB/s | × | CPU s/GiB | × | MB of its own | syncs |",
@@ -49,11 +78,20 @@ class Results:
             if scenario.key == "syncs":
                 continue
             title = scenario.title
-            clients = self.clients(scenario.key)
-            for client in sorted(clients, key=lambda client: -self.speed(scenario.key, client)):
-                lines.append(f"| {title} | {self._cells(scenario.key, client, clients)} |")
+            timed = self.clients(scenario.key)
+            timed.sort(key=lambda client: -self.speed(scenario.key, client))
+            only_counted = [client for client in self.clients("syncs")
+                            if client not in timed and self._syncs(scenario.key, client) is not None]
+            for client in timed + only_counted:
+                cells = self._cells(scenario.key, client, timed) if client in timed else ["–"] * 6
+                syncs = self._syncs(scenario.key, client)
+                name = f"**{client}**" if client == "seedbank" else client
+                lines.append(" | ".join([f"| {title}", name, *cells, "" if syncs is None else f"{syncs:,.0f}"]) + " |")
                 title = ""
         return "\n".join(lines)
+
+    def _syncs(self, scenario, client):
+        return self.median("syncs", client, scenario)
 
     def _cells(self, scenario, client, clients):
         wall, cpu = self.median(scenario, client, "wall"), self.cpu_per_gib(scenario, client)
@@ -61,12 +99,17 @@ class Results:
         if "seedbank" in clients:
             slower = f"{wall / self.median(scenario, 'seedbank', 'wall'):.2f}"
             cheaper = f"{cpu / self.cpu_per_gib(scenario, 'seedbank'):.2f}"
-        syncs = self.median("syncs", client, "syncs") if scenario == "download" else None
-        name = f"**{client}**" if client == "seedbank" else client
         anonymous = self.median(scenario, client, "anonymous") / 1e6
-        cells = [name, f"{wall:.2f}", f"{self.speed(scenario, client) / 1e6:,.0f}", slower, f"{cpu:.2f}", cheaper,
-                 f"{anonymous:.0f}", "" if syncs is None else f"{syncs:.0f}"]
-        return " | ".join(cells)
+        return [f"{wall:.2f}", f"{self.speed(scenario, client) / 1e6:,.0f}", slower, f"{cpu:.2f}", cheaper, f"{anonymous:.0f}"]
+
+
+def _cell(scenario, goal, value, digits, name=""):
+    """A figure and its goal; bold if it is missed."""
+    most = scenario.goals.get(goal)
+    shown = f"{value:.{digits}f}{name}"
+    if most is None:
+        return shown
+    return f"{f'**{shown}**' if value > most else shown} (≤ {most:.{digits}f})"
 
 
 def about(size, folder, how, versions):

@@ -67,8 +67,12 @@ pub(crate) fn get(metainfo: &Metainfo, dest: &Path, from: SocketAddr) -> io::Res
 
 /// A new file, where it is written next, and its length.
 fn create(path: &Path, length: u64) -> io::Result<(File, u64, u64)> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    Ok((File::create(path)?, 0, length))
+    let file = match (File::create_new(path), path.parent()) {
+        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder)?;
+            File::create_new(path)
+        }
+        (made, _) => made,
+    };
+    Ok((file?, 0, length))
 }

@@ -1,7 +1,7 @@
 //! What is transferred: bytes that no compression and no deduplication makes less of, and torrents of them.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use seedbank::disk::sha1;
@@ -20,7 +20,7 @@ pub(crate) struct Payload {
 }
 
 impl Payload {
-    /// Makes `size` bytes in `folder` and their torrents with the tracker `announce`, as far as they are not there already.
+    /// Makes `size` bytes in `folder`, unless they are there, and their torrents with the tracker `announce`.
     pub(crate) fn make(folder: &Path, size: u64, announce: Option<&str>) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let payload = Self {
@@ -31,19 +31,19 @@ impl Payload {
         if fs::metadata(&path).map_or(0, |found| found.len()) != size {
             write_random(&path, size)?;
         }
-        payload.torrent(
-            "256k",
-            Draft::file("payload.bin", size),
-            256 * KIB,
-            announce,
-        )?;
-        payload.torrent("2m", Draft::file("payload.bin", size), 2048 * KIB, announce)?;
-        payload.torrent(
-            "folder",
-            Draft::folder("folder", files(size)),
-            256 * KIB,
-            announce,
-        )?;
+        let mut file = File::open(&path)?;
+        let tiers: Vec<_> = announce.iter().map(|url| vec![(*url).to_owned()]).collect();
+        for (kind, mut draft, piece_length) in [
+            ("256k", Draft::file("payload.bin", size), 256 * KIB),
+            ("2m", Draft::file("payload.bin", size), 2048 * KIB),
+            ("folder", Draft::folder("folder", files(size)), 256 * KIB),
+        ] {
+            draft.piece_length = piece_length;
+            draft.announce.clone_from(&tiers);
+            draft.pieces = pieces(&mut file, piece_length)?;
+            let metainfo = draft.finish().map_err(io::Error::other)?;
+            fs::write(payload.torrent_path(kind), metainfo.to_torrent())?;
+        }
         Ok(payload)
     }
 
@@ -56,37 +56,17 @@ impl Payload {
     pub(crate) fn torrent_path(&self, kind: &str) -> PathBuf {
         self.folder.join(format!("{kind}.torrent"))
     }
+}
 
-    fn torrent(
-        &self,
-        kind: &str,
-        mut draft: Draft,
-        piece_length: u32,
-        announce: Option<&str>,
-    ) -> io::Result<()> {
-        let tiers: Vec<_> = announce.iter().map(|url| vec![(*url).to_owned()]).collect();
-        let path = self.torrent_path(kind);
-        let same = |found: &Metainfo| {
-            found.announce == tiers && found.info.geometry().total() == self.size
-        };
-        if path.exists() && same(&read(&path)?) {
-            return Ok(());
-        }
-        draft.piece_length = piece_length;
-        draft.announce = tiers;
-        let mut file = File::open(self.path())?;
-        let mut piece = Vec::new();
-        loop {
-            piece.clear();
-            let part = Read::take(&mut file, piece_length.into()).read_to_end(&mut piece)?;
-            if part == 0 {
-                break;
-            }
-            draft.pieces.push(sha1(&piece));
-        }
-        let metainfo = draft.finish().map_err(io::Error::other)?;
-        fs::write(path, metainfo.to_torrent())
+/// SHA-1 of each piece of `file`.
+fn pieces(file: &mut File, piece_length: u32) -> io::Result<Vec<[u8; 20]>> {
+    file.rewind()?;
+    let (mut pieces, mut piece) = (Vec::new(), Vec::new());
+    while Read::take(&mut *file, piece_length.into()).read_to_end(&mut piece)? > 0 {
+        pieces.push(sha1(&piece));
+        piece.clear();
     }
+    Ok(pieces)
 }
 
 /// The torrent at `path`.
@@ -94,24 +74,29 @@ pub(crate) fn read(path: &Path) -> io::Result<Metainfo> {
     Metainfo::parse(&fs::read(path)?).map_err(io::Error::other)
 }
 
-/// The files in which a folder of `size` bytes is cut: from a few bytes to twice the mean.
+/// The files in which a folder of `size` bytes is cut: from half to one and a half times the mean, a hundred in each of fifty folders
+/// that lie in five. The order of their paths is that of their bytes in the payload, however many paths are sorted.
 fn files(size: u64) -> Vec<PlainFile> {
-    let (mut state, mut left) = (7, size);
-    let mean = size / FILES;
-    let file = |(n, length)| PlainFile {
-        path: vec![format!("{:02}", n / 100), format!("{n:04}.bin")],
-        length,
-    };
-    let lengths = (0..FILES).map(|n| {
-        let length = if n + 1 == FILES {
-            left
-        } else {
-            (1 + next(&mut state) % (2 * mean)).min(left)
+    let (mut state, mut begin) = (7, 0);
+    let wobble = size / FILES / 2;
+    let file = |n| {
+        // The ends are spread evenly, and each moved back by at most half a file.
+        let end = match n + 1 {
+            FILES => size,
+            next_file => next_file * size / FILES - next(&mut state) % (wobble + 1),
         };
-        left -= length;
-        (n, length)
-    });
-    lengths.map(file).collect()
+        let length = end - begin;
+        begin = end;
+        PlainFile {
+            path: vec![
+                format!("{}", n / 1_000),
+                format!("{:02}", n / 100),
+                format!("{n:04}.bin"),
+            ],
+            length,
+        }
+    };
+    (0..FILES).map(file).collect()
 }
 
 fn write_random(path: &Path, size: u64) -> io::Result<()> {

@@ -225,6 +225,10 @@ pub const DISK_QUEUE: usize = 64;
 pub const OPEN_FILES: usize = 256;
 /// Files of one torrent that are locked and kept open, the first ones: two programs that fight over one payload meet there.
 pub const LOCKED_FILES: usize = 16;
+/// Files from which on they are synced with their whole filesystem instead of one by one.
+pub const SYNC_TOGETHER: usize = 16;
+/// Unwritten bytes of all programs beyond which that would wait for what is none of our business.
+pub const FOREIGN_DIRTY_MAX: u64 = 256 << 20;
 /// Bytes written to a file before the kernel is asked to start writing them back, so that a sync finds little left to do.
 pub const WRITE_BACK_BYTES: u64 = 8 << 20;
 

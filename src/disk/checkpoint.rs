@@ -18,8 +18,8 @@ pub struct Pace {
     pub shortest: Duration,
     /// Longest time that pieces gather.
     pub longest: Duration,
-    /// Most bytes that are verified and not durable. Half of that is synced without waiting, so that the other half can gather
-    /// while it is on its way to the disk.
+    /// Most bytes that are verified and not durable. A quarter of that is synced without waiting: what is asked for and on its way counts
+    /// as well, and the rest should not be full before the disk is done.
     pub window: u64,
 }
 
@@ -93,7 +93,7 @@ impl Checkpoint {
         if self.frozen.is_some() || self.gathered.pieces.is_empty() {
             return None;
         }
-        let now = self.forced || self.gathered.bytes >= self.pace.window / 2;
+        let now = self.forced || self.gathered.bytes >= self.pace.window / 4;
         Some(if now {
             self.since
         } else {
@@ -184,17 +184,17 @@ mod tests {
     fn many_bytes_or_force_do_not_wait() {
         let start = Instant::now();
         let mut checkpoint = Checkpoint::new(start, Pace::default());
-        for index in 0..31 {
+        for index in 0..15 {
             checkpoint.on_verified(start, piece(index), MIB);
         }
         assert!(!checkpoint.due(start));
-        checkpoint.on_verified(start, piece(31), MIB);
+        checkpoint.on_verified(start, piece(15), MIB);
         assert!(checkpoint.due(start));
         checkpoint.begin();
-        checkpoint.on_verified(start, piece(32), MIB);
+        checkpoint.on_verified(start, piece(16), MIB);
         checkpoint.force();
         assert!(!checkpoint.due(start), "one at a time");
-        assert_eq!(checkpoint.finished(ms(1)).len(), 32);
+        assert_eq!(checkpoint.finished(ms(1)).len(), 16);
         assert!(
             checkpoint.due(start),
             "the wish outlives the checkpoint under way"
@@ -299,7 +299,7 @@ mod tests {
                 let may = frozen.is_none() && !gathered.is_empty();
                 prop_assert!(may || !due, "nothing to do, or one is under way");
                 let waited = now - since;
-                let must = forced || gathered.len() >= 4 || waited >= pace.longest;
+                let must = forced || gathered.len() >= 2 || waited >= pace.longest;
                 prop_assert!(due || !(may && must));
                 prop_assert!(!due || must || waited >= pace.shortest);
                 if due {

@@ -10,7 +10,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::file::{OpenFile, is_blank};
 use super::lock::{self, Hold};
+use super::look::{FileState, state, survey};
 use super::place::{Place, free, identity};
+use super::volume::Volume;
 use super::{DiskError, FileSpec, Layout, Medium, Payload, SpecKind};
 use crate::base::{FileIdentity, limits};
 
@@ -31,19 +33,6 @@ pub enum Access {
     },
 }
 
-/// What was found under the name of a file, before anything was touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileState {
-    /// A pad or a link: there is nothing to find.
-    Virtual,
-    /// Nothing. Opened to write, the file exists now.
-    Missing,
-    /// A file of the right length.
-    Existing(FileIdentity),
-    /// A file of another length. Opened to write, it has the right one now.
-    WrongLength(FileIdentity),
-}
-
 /// A payload and what was found.
 #[derive(Debug)]
 pub struct Opened {
@@ -53,64 +42,14 @@ pub struct Opened {
     pub states: Vec<FileState>,
 }
 
-/// What lies in a destination folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The device that holds the folder; `None` if the folder does not exist. If the recorded files were on another device, a mount
-    /// is missing.
-    pub device: Option<u64>,
-    /// For each file of the layout, what it is; `None` if it is not there (as for pads and links).
-    pub files: Vec<Option<FileIdentity>>,
-}
-
 /// A payload's folder and its locked files, ready for [`Payload`].
 pub(super) struct Ready {
     pub(super) place: Place,
+    /// By which its files can be synced together, if it is to be written and has many.
+    pub(super) volume: Option<Arc<Volume>>,
     pub(super) locked: HashMap<usize, Arc<OpenFile>>,
     pub(super) poisoned: Vec<Arc<AtomicBool>>,
     pub(super) states: Vec<FileState>,
-}
-
-/// Looks at what is there and changes nothing.
-pub(super) fn look(layout: &Layout) -> Result<Found, DiskError> {
-    let place = match Place::open(layout.root()) {
-        Ok(place) => place,
-        Err(DiskError::NotFound { .. }) => {
-            let files = vec![None; layout.files().len()];
-            return Ok(Found {
-                device: None,
-                files,
-            });
-        }
-        Err(error) => return Err(error),
-    };
-    let device = rustix::fs::fstat(place.folder())
-        .map_err(|error| DiskError::io(layout.root(), "look at", error))?;
-    let found = survey(layout, &place)?;
-    let files = found
-        .into_iter()
-        .map(|found| found.map(|found| identity(&found)));
-    Ok(Found {
-        device: Some(device.st_dev),
-        files: files.collect(),
-    })
-}
-
-fn survey(layout: &Layout, place: &Place) -> Result<Vec<Option<Metadata>>, DiskError> {
-    let look = |file: &FileSpec| match file.kind {
-        SpecKind::Payload => place.look(layout.relative(&file.path)),
-        SpecKind::Pad | SpecKind::Symlink { .. } => Ok(None),
-    };
-    layout.files().iter().map(look).collect()
-}
-
-fn state(file: &FileSpec, found: Option<&Metadata>) -> FileState {
-    match found {
-        _ if file.kind != SpecKind::Payload => FileState::Virtual,
-        None => FileState::Missing,
-        Some(found) if found.len() == file.length => FileState::Existing(identity(found)),
-        Some(found) => FileState::WrongLength(identity(found)),
-    }
 }
 
 /// Which files are locked and kept open: the first few with bytes in them, or the first few at all.
@@ -151,6 +90,7 @@ pub(super) fn open_to_read(layout: &Layout, medium: &Arc<dyn Medium>) -> Result<
         .collect();
     Ok(Ready {
         place,
+        volume: None,
         locked,
         poisoned,
         states,
@@ -234,16 +174,19 @@ pub(super) fn open_to_write(
         return Err(DiskError::Full { path, need, free });
     }
     let mapped = mapped(&place);
+    let many = Volume::is_worth(layout.files().len());
+    let volume = many.then(|| Volume::of(&place)).flatten();
     let mut making = Making {
         layout,
         ours,
         place: &place,
+        volume: volume.as_ref(),
         poisoned: fresh_marks(layout),
         mapped,
         locked: HashMap::new(),
         files: Vec::new(),
         folders: Vec::new(),
-        unsynced: BTreeSet::new(),
+        unsynced: Unsynced::default(),
     };
     let made = making.make_all(&states, &found);
     let Making {
@@ -261,6 +204,7 @@ pub(super) fn open_to_write(
     }
     Ok(Ready {
         place,
+        volume,
         locked,
         poisoned,
         states,
@@ -290,6 +234,7 @@ struct Making<'a> {
     /// Files that an earlier run made, and finished making.
     ours: &'a [bool],
     place: &'a Place,
+    volume: Option<&'a Arc<Volume>>,
     poisoned: Vec<Arc<AtomicBool>>,
     mapped: bool,
     locked: HashMap<usize, Arc<OpenFile>>,
@@ -297,8 +242,18 @@ struct Making<'a> {
     files: Vec<PathBuf>,
     /// Folders that this call made, uppermost first.
     folders: Vec<PathBuf>,
-    /// Folders with entries that are not durable yet.
-    unsynced: BTreeSet<PathBuf>,
+    unsynced: Unsynced,
+}
+
+/// What is not durable yet.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// Files by place in the layout, for their length and space.
+    files: Vec<usize>,
+    /// Folders, for the names in them.
+    folders: BTreeSet<PathBuf>,
+    /// Whether some of these files are on another filesystem than the folder.
+    elsewhere: bool,
 }
 
 impl Making<'_> {
@@ -316,11 +271,8 @@ impl Making<'_> {
                     let file =
                         self.make_file(at, states[at], found[at].as_ref(), lock.contains(&at))?;
                     if lock.contains(&at) {
-                        let mark = Arc::clone(&self.poisoned[at]);
-                        let (path, medium) = (spec.path.clone(), Arc::clone(self.place.medium()));
-                        let open =
-                            OpenFile::new(path, file, spec.length, self.mapped, mark, medium);
-                        self.locked.insert(at, Arc::new(open));
+                        let file = self.opened(at, file);
+                        self.locked.insert(at, Arc::new(file));
                     }
                 }
             }
@@ -329,13 +281,49 @@ impl Making<'_> {
         // a folder are there by now, so once for each is enough.
         for (_, spec) in self.layout.payload_files() {
             let above = self.layout.relative(&spec.path).ancestors().skip(1);
-            self.unsynced.extend(above.map(Path::to_owned));
+            self.unsynced.folders.extend(above.map(Path::to_owned));
         }
-        let folders = std::mem::take(&mut self.unsynced);
-        folders
-            .iter()
-            .rev()
-            .try_for_each(|path| self.place.sync_folder(path))
+        self.sync_all()
+    }
+
+    fn opened(&self, at: usize, file: File) -> OpenFile {
+        let spec = &self.layout.files()[at];
+        let (path, mark) = (spec.path.clone(), Arc::clone(&self.poisoned[at]));
+        let medium = Arc::clone(self.place.medium());
+        let open = OpenFile::new(path, file, spec.length, self.mapped, mark, medium);
+        let here = |volume: &&Arc<Volume>| {
+            let found = open.file().metadata();
+            found.is_ok_and(|found| volume.holds(found.dev()))
+        };
+        let volume = self.volume.filter(here).cloned();
+        open.on(volume)
+    }
+
+    /// Makes all of it durable, with one sync of the whole filesystem if it is much.
+    fn sync_all(&self) -> Result<(), DiskError> {
+        let Unsynced {
+            files,
+            folders,
+            elsewhere,
+        } = &self.unsynced;
+        if let Some(volume) = self.volume
+            && let Some(&some) = files.first()
+            && !elsewhere
+            && Volume::is_worth(files.len() + folders.len())
+            && volume.sync_whole().is_ok()
+        {
+            return self.sync_made(some);
+        }
+        files.iter().try_for_each(|&at| self.sync_made(at))?;
+        let mut folders = folders.iter().rev();
+        folders.try_for_each(|path| self.place.sync_folder(path))
+    }
+
+    fn sync_made(&self, at: usize) -> Result<(), DiskError> {
+        let path = &self.layout.files()[at].path;
+        let file = self.place.open_file(self.layout.relative(path), false)?;
+        let synced = self.medium().sync_all(&file);
+        synced.map_err(|error| DiskError::io(path, "sync", error))
     }
 
     fn make_file(
@@ -377,9 +365,9 @@ impl Making<'_> {
         }
         // An earlier run may have been killed right after it gave the file its length.
         if incomplete || !self.ours.get(at).copied().unwrap_or(false) {
-            self.medium()
-                .sync_all(&file)
-                .map_err(|error| DiskError::io(&spec.path, "sync", error))?;
+            self.unsynced.files.push(at);
+            let here = |volume: &Arc<Volume>| volume.holds(now.dev());
+            self.unsynced.elsewhere |= !self.volume.is_some_and(here);
         }
         Ok(file)
     }
@@ -387,14 +375,17 @@ impl Making<'_> {
     fn give_length(&self, file: &File, spec: &FileSpec, now: u64) -> Result<(), DiskError> {
         // Another disk may be mounted below the folder.
         let full = |error| DiskError::creating(&spec.path, error, spec.length, free(file));
-        if spec.length > 0
-            && let Err(error) = allocate(self.medium(), file, spec.length)
+        let allocated = allocate(self.medium(), file, spec.length);
+        if let Err(error) = &allocated
             // Without fallocate the length at least is final; running out of space then shows as a failed write.
             && !matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
         {
             // What was there gets its length back, to be found as it was.
             let _ = self.medium().set_len(file, now);
-            return Err(full(error));
+            return allocated.map_err(full);
+        }
+        if allocated.is_ok() && now <= spec.length {
+            return Ok(());
         }
         self.medium().set_len(file, spec.length).map_err(full)
     }
@@ -417,12 +408,12 @@ impl Making<'_> {
     fn make_parents(&mut self, path: &Path) -> Result<(), DiskError> {
         let parent = path.parent().unwrap_or(Path::new(""));
         // Already made, or found, for another file of this call.
-        if !self.unsynced.insert(parent.to_owned()) {
+        if !self.unsynced.folders.insert(parent.to_owned()) {
             return Ok(());
         }
         for folder in self.place.make_folders(parent)? {
             let above = folder.parent().unwrap_or(Path::new(""));
-            self.unsynced.insert(above.to_owned());
+            self.unsynced.folders.insert(above.to_owned());
             self.folders.push(folder);
         }
         Ok(())
@@ -430,6 +421,9 @@ impl Making<'_> {
 }
 
 fn allocate(medium: &dyn Medium, file: &File, length: u64) -> io::Result<()> {
+    if length == 0 {
+        return Ok(());
+    }
     // A signal may interrupt a long allocation; what was allocated stays, so this comes to an end.
     for _ in 0..1_000 {
         match medium.allocate(file, length) {

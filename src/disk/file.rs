@@ -14,6 +14,7 @@ use super::DiskError;
 use super::map::{Map, Refused, start_write_back};
 use super::medium::{self, Medium};
 use super::place::{free, identity};
+use super::volume::Volume;
 use crate::base::{FileIdentity, limits};
 
 /// An open file of a payload.
@@ -39,6 +40,8 @@ pub(super) struct OpenFile {
     syncing: Mutex<()>,
     /// Shared by all that open this file for one payload, and set for good by a sync that fails.
     poisoned: Arc<AtomicBool>,
+    /// By which it can be synced with others.
+    volume: Option<Arc<Volume>>,
 }
 
 impl OpenFile {
@@ -69,7 +72,19 @@ impl OpenFile {
             writing: Mutex::new(()),
             syncing: Mutex::new(()),
             poisoned,
+            volume: None,
         }
+    }
+
+    /// The same, to be synced with all that lies on `volume`.
+    pub(super) fn on(mut self, volume: Option<Arc<Volume>>) -> Self {
+        self.volume = volume;
+        self
+    }
+
+    /// By which it can be synced with others.
+    pub(super) fn volume(&self) -> Option<&Arc<Volume>> {
+        self.volume.as_ref()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -187,20 +202,43 @@ impl OpenFile {
     fn sync_by(&self, barrier: impl FnOnce() -> io::Result<()>) -> Result<(), DiskError> {
         let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_poison()?;
-        self.dirty.store(false, Ordering::Release);
-        let written = self.written.load(Ordering::Relaxed);
-        let before = self.synced.swap(written, Ordering::Relaxed);
+        let unsynced = self.begin_sync();
         let result = self.sync_pages().and_then(|()| barrier());
         if let Err(error) = result {
             self.poison();
-            self.dirty.store(true, Ordering::Release);
+            self.take_back(unsynced);
             // On a filesystem that cannot reserve, a full disk may show only now.
-            return Err(self.refused("sync", written.saturating_sub(before), error));
+            return Err(self.refused("sync", unsynced, error));
         }
+        self.end_sync()
+    }
+
+    /// A sync begins that will put everything written so far on the medium. Gives the bytes of it that are not there yet.
+    pub(super) fn begin_sync(&self) -> u64 {
+        self.dirty.store(false, Ordering::Release);
+        let written = self.written.load(Ordering::Relaxed);
+        let before = self.synced.swap(written, Ordering::Relaxed);
+        written.saturating_sub(before)
+    }
+
+    /// It did not come to that: so many bytes are still unsynced.
+    pub(super) fn take_back(&self, unsynced: u64) {
+        self.dirty.store(true, Ordering::Release);
+        self.synced.fetch_sub(unsynced, Ordering::Relaxed);
+    }
+
+    /// It went well.
+    ///
+    /// # Errors
+    /// If a page of the mapping was lost before it.
+    pub(super) fn end_sync(&self) -> Result<(), DiskError> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
-        if map.as_ref().is_some_and(Map::is_poisoned) {
-            self.poison();
-            return Err(self.lost_page());
+        if let Some(map) = &*map {
+            if map.is_poisoned() {
+                self.poison();
+                return Err(self.lost_page());
+            }
+            map.release();
         }
         Ok(())
     }
@@ -209,9 +247,6 @@ impl OpenFile {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(map) = &*map {
             map.sync()?;
-            if !map.is_poisoned() {
-                map.release();
-            }
         }
         Ok(())
     }

@@ -2,15 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::create::{FileState, Ready};
+use super::create::Ready;
 use super::file::OpenFile;
 use super::handles::Handles;
 use super::hash::{CHUNK, PieceHasher, sha1_of_zeros};
 use super::lock::{self, Hold};
+use super::look::FileState;
 use super::place::{Place, identity};
+use super::volume::Volume;
 use super::{DiskError, Layout, SpecKind};
 use crate::base::{Checked, FileIdentity, PieceIndex};
 
@@ -21,6 +24,8 @@ pub(super) struct Files {
     handles: Arc<Handles>,
     pub(super) layout: Arc<Layout>,
     pub(super) place: Place,
+    /// By which many of them are synced at once; none if there are few, or they are only read.
+    volume: Option<Arc<Volume>>,
     /// The files that are locked, open as long as we live.
     locked: HashMap<usize, Arc<OpenFile>>,
     poisoned: Vec<Arc<AtomicBool>>,
@@ -53,6 +58,7 @@ impl Files {
     ) -> Self {
         let Ready {
             place,
+            volume,
             locked,
             poisoned,
             states,
@@ -75,6 +81,7 @@ impl Files {
             id,
             handles,
             place,
+            volume,
             locked,
             poisoned,
             inodes,
@@ -114,14 +121,11 @@ impl Files {
             return Err(DiskError::vanished(&spec.path));
         }
         let (path, mark) = (spec.path.clone(), Arc::clone(&self.poisoned[at]));
-        Ok(OpenFile::new(
-            path,
-            file,
-            spec.length,
-            write && self.mapped,
-            mark,
-            Arc::clone(self.place.medium()),
-        ))
+        let (mapped, medium) = (write && self.mapped, Arc::clone(self.place.medium()));
+        let open = OpenFile::new(path, file, spec.length, mapped, mark, medium);
+        let here = |volume: &&Arc<Volume>| write && volume.holds(found.device);
+        let volume = self.volume.as_ref().filter(here).cloned();
+        Ok(open.on(volume))
     }
 
     pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<(), DiskError> {
@@ -311,6 +315,79 @@ impl Files {
         self.identity(&file)
     }
 
+    /// Whether syncs of so many files are worth trying to do [together](Files::sync_together).
+    pub(super) fn may_sync_together(files: usize) -> bool {
+        Volume::is_worth(files)
+    }
+
+    /// As [`Files::sync_with_times`] of all of `touched`, at once. `None` if that cannot be done.
+    pub(super) fn sync_together(
+        &self,
+        touched: &[usize],
+    ) -> Result<Option<Vec<(usize, FileIdentity)>>, DiskError> {
+        // As of now: what is written meanwhile is stale again.
+        let stale: Vec<usize> = self.with_stale_times().collect();
+        let set_stale = |to| {
+            for &at in &stale {
+                self.stale_times[at].store(to, Ordering::Release);
+            }
+        };
+        set_stale(false);
+        let synced = self.sync_volume();
+        let Ok(Some(volume)) = synced else {
+            set_stale(true);
+            return synced.map(|_| None);
+        };
+        let identities = touched.iter().map(|&at| Ok((at, self.identity_of(at)?)));
+        let identities = identities.collect::<Result<Vec<_>, DiskError>>()?;
+        if !self.place.is_there() {
+            return Err(DiskError::vanished(self.layout.root()));
+        }
+        // A filesystem that is mounted below the folder was not synced.
+        let here = identities
+            .iter()
+            .all(|(_, identity)| volume.holds(identity.device));
+        Ok(here.then_some(identities))
+    }
+
+    /// Syncs a whole filesystem and with it every file that is not synced, and says which; `None` if that cannot be done, or did not
+    /// suffice.
+    fn sync_volume(&self) -> Result<Option<Arc<Volume>>, DiskError> {
+        // Whoever only reads has no failure of his own to hear of, and keeps no descriptor for it.
+        let volume = self.volume.clone().or_else(|| Volume::of(&self.place));
+        let is_here = |file: &OpenFile, volume: &Volume| {
+            let found = file.file().metadata();
+            found.is_ok_and(|found| volume.holds(found.dev()))
+        };
+        let mut locked = self.locked.values();
+        let Some(volume) = volume else {
+            return Ok(None);
+        };
+        let Some(some) = locked.find(|file| is_here(file, &volume)) else {
+            return Ok(None);
+        };
+        let open = self.open_files().into_iter();
+        let (here, elsewhere): (Vec<_>, Vec<_>) = open
+            .filter(|file| file.is_dirty())
+            .partition(|file| file.volume().is_some());
+        let together = elsewhere.is_empty() && volume.sync(&here, some)?;
+        Ok(together.then_some(volume))
+    }
+
+    /// What a file is that was synced.
+    fn identity_of(&self, at: usize) -> Result<FileIdentity, DiskError> {
+        let path = || self.layout.files()[at].path.clone();
+        // Files are synced before they are closed, and this remembers which of these syncs failed.
+        if self.poisoned[at].load(Ordering::Acquire) {
+            return Err(DiskError::Poisoned { path: path() });
+        }
+        let named = self.named(at)?;
+        let gone = || DiskError::vanished(&path());
+        let found = named.filter(|found| found.size == self.layout.files()[at].length);
+        let found = found.ok_or_else(gone)?;
+        Ok(found)
+    }
+
     /// As [`Files::sync`], and the times of the file with it.
     pub(super) fn sync_with_times(&self, at: usize) -> Result<FileIdentity, DiskError> {
         let file = self.file(at)?;
@@ -363,8 +440,11 @@ impl Files {
     /// Syncs every file with bytes that are not; tries all, and gives the first error.
     pub(super) fn sync_dirty(&self) -> Result<(), DiskError> {
         let open = self.open_files();
-        let dirty = open.iter().filter(|file| file.is_dirty());
-        dirty.map(|file| file.sync()).fold(Ok(()), Result::and)
+        let dirty = || open.iter().filter(|file| file.is_dirty());
+        if Self::may_sync_together(dirty().count()) && self.sync_volume()?.is_some() {
+            return Ok(());
+        }
+        dirty().map(|file| file.sync()).fold(Ok(()), Result::and)
     }
 
     /// As [`OpenFile::forget_if_poisoned`], for every open file.

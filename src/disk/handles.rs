@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::DiskError;
 use super::file::OpenFile;
+use super::volume::Volume;
 use crate::base::limits;
 
 /// Which file: of which payload, at which place in its layout.
@@ -93,11 +94,26 @@ impl Handles {
             };
             // A failure is its own torrent's trouble, not that of whoever needs the room: the file is poisoned and closed, and its
             // torrent hears of it at its next sync.
-            if dirty.sync().is_err() {
+            if self.clean(&key, &dirty).is_err() {
                 drop(dirty);
                 self.close_idle(key);
             }
         }
+    }
+
+    /// Syncs `dirty`, with all others of its payload if they are many.
+    fn clean(&self, key: &Key, dirty: &Arc<OpenFile>) -> Result<(), DiskError> {
+        if let Some(volume) = dirty.volume() {
+            let together = |file: &Arc<OpenFile>| {
+                let same = |other| Arc::ptr_eq(volume, other);
+                file.is_dirty() && file.volume().is_some_and(same)
+            };
+            let others: Vec<_> = self.of(key.0).into_iter().filter(together).collect();
+            if Volume::is_worth(others.len()) && volume.sync(&others, dirty)? {
+                return Ok(());
+            }
+        }
+        dirty.sync()
     }
 
     /// Closes clean files until there is room. If there are not enough of them, gives the unsynced one to clean next.

@@ -16,7 +16,7 @@ use std::path::Path;
 use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::uncached;
+use super::{uncached, volume};
 
 /// A medium for files and folders. Offsets and lengths are in bytes; errors are those of the system call of that name.
 ///
@@ -56,6 +56,14 @@ pub trait Medium: std::fmt::Debug + Send + Sync {
 
     /// `fsync`: as [`sync_data`](Self::sync_data), and the file's times survive too. The name of the file may not.
     fn sync_all(&self, file: &File) -> io::Result<()>;
+
+    /// `syncfs`: whatever is on the filesystem of the folder `at`, content, lengths, times and names, as it is now, survives a power cut;
+    /// the content perhaps only after the [`sync_data`](Self::sync_data) of some file there. An error of the kind
+    /// [`io::ErrorKind::Unsupported`] if this cannot promise as much, or would take long, as here. Any other tells that something failed since `at`
+    /// was opened, once; what it was is told by a sync of each file.
+    fn sync_filesystem(&self, _at: BorrowedFd<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Lets go of cached pages that are not waiting to be written, so that the next read asks the medium. A wish, not a promise.
     fn drop_cache(&self, file: &File);
@@ -127,6 +135,10 @@ impl Medium for Kernel {
 
     fn sync_all(&self, file: &File) -> io::Result<()> {
         file.sync_all()
+    }
+
+    fn sync_filesystem(&self, at: BorrowedFd<'_>) -> io::Result<()> {
+        volume::sync_filesystem(at)
     }
 
     fn drop_cache(&self, file: &File) {

@@ -221,6 +221,13 @@ impl Payload {
         sync: fn(&Files, usize) -> Result<FileIdentity, DiskError>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
         let touched: Vec<usize> = touched.into_iter().collect();
+        if Files::may_sync_together(touched.len()) {
+            let (files, touched) = (Arc::clone(&self.files), touched.clone());
+            let job = move || files.sync_together(&touched);
+            if let Some(synced) = self.disk.run_slow(job).await? {
+                return Ok(synced);
+            }
+        }
         let mut pending = Vec::new();
         // One share for each thread: more jobs would only crowd out the syncs of other torrents.
         for share in touched.chunks(touched.len().div_ceil(super::pool::SLOW_THREADS).max(1)) {

@@ -12,8 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::oneshot;
 
 use super::arrival::Arrival;
-use super::create::{self, Access, Found, Opened};
+use super::create::{self, Access, Opened};
 use super::handles::Handles;
+use super::look::{self, Found};
 use super::{DiskError, Kernel, Layout, Medium, Payload, WritePath};
 use crate::base::{PieceIndex, limits};
 
@@ -123,7 +124,7 @@ impl Disk {
     /// # Errors
     /// If that cannot be told, a link leads outside, or something other than a file has a file's name.
     pub async fn look(&self, layout: Arc<Layout>) -> Result<Found, DiskError> {
-        self.run_slow(move || create::look(&layout)).await
+        self.run_slow(move || look::look(&layout)).await
     }
 
     pub(super) fn handles(&self) -> &Arc<Handles> {

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::batch::{Batch, Plan, Queue, Sum};
-use super::create;
 use super::hash::{self, join, sha1_of_zeros};
+use super::look;
 use super::place::Place;
 use super::reader::Reader;
 use super::{DiskError, Layout, Subtree};
@@ -60,7 +60,7 @@ pub struct Verification<'a> {
 /// # Errors
 /// If that cannot be told, or something other than a file has a file's name.
 pub fn identities(layout: &Layout) -> Result<Vec<Option<FileIdentity>>, DiskError> {
-    Ok(create::look(layout)?.files)
+    Ok(look::look(layout)?.files)
 }
 
 /// BLAKE3 of the payload files, one after the other; pads are no files. Leaves the page cache as it is.

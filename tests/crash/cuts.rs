@@ -122,7 +122,7 @@ fn what_a_sync_lost_is_not_believed_by_the_next_life_though_the_last_never_heard
     let mut random = Random::of_this_run("lost syncs");
     let mut lots = Vec::new();
     for nth in 1..=10 {
-        for share in 0..3 {
+        for share in 0..4 {
             lots.push((random.next(), share, nth));
         }
     }

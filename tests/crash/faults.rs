@@ -18,20 +18,21 @@ use crate::ledger::Ledger;
 use crate::machine::pace;
 use crate::medium::{Call, Fault, How, Plan, SimulatedMedium};
 use crate::promise::{self, Broken, claims};
-use crate::shares::{Share, Shares, config, temporary};
+use crate::shares::{MANY, Share, Shares, config, temporary};
 
 /// What can fail, how, and how many calls of that kind are tried.
-const FAULTS: [(Call, How, u64); 14] = [
+const FAULTS: [(Call, How, u64); 15] = [
     (Call::Write, How::Fails(libc::EIO), 30),
     (Call::Write, How::Fails(libc::ENOSPC), 30),
     (Call::Write, How::Fails(libc::EDQUOT), 30),
     (Call::Write, How::Short, 30),
     (Call::SyncData, How::Fails(libc::EIO), 16),
     (Call::SyncAll, How::Fails(libc::EIO), 8),
+    (Call::SyncFilesystem, How::Fails(libc::EIO), 16),
     (Call::SyncFolder, How::Fails(libc::EIO), 6),
     (Call::Allocate, How::Fails(libc::EIO), 4),
     (Call::Allocate, How::Fails(libc::ENOSPC), 4),
-    (Call::SetLen, How::Fails(libc::EFBIG), 5),
+    (Call::Allocate, How::Fails(libc::EFBIG), 4),
     (Call::CreateFile, How::Fails(libc::EIO), 5),
     (Call::CreateFile, How::Fails(libc::ENOSPC), 5),
     (Call::CreateFolder, How::Fails(libc::EROFS), 4),
@@ -224,6 +225,8 @@ fn judge(lot: &Lot, struck: Option<String>, error: Option<&EngineError>) -> Resu
     let expected: &[Option<ErrorKind>] = match (lot.call, lot.how) {
         (_, How::Short) | (Call::Allocate, How::Fails(libc::EOPNOTSUPP)) => &[None],
         (_, How::Fails(libc::ENOSPC | libc::EDQUOT)) => &[Some(ErrorKind::DiskFull)],
+        // Whatever it was, it need not have struck this torrent.
+        (Call::SyncFilesystem, _) => &[Some(ErrorKind::Io), None],
         (Call::Write | Call::SyncData | Call::SyncAll, _) => &[Some(ErrorKind::Io)],
         // The folder above was there before, and syncing it is a courtesy.
         (Call::SyncFolder, _) => &[Some(ErrorKind::Io), None],
@@ -242,9 +245,15 @@ fn lots(test: &str) -> Vec<Lot> {
     for (call, how, most) in FAULTS {
         for nth in 1..=most {
             if full || random.below(LEFT_OUT) == 0 {
+                let share = match call {
+                    Call::SyncFilesystem => MANY,
+                    // Their syncs and folders are few.
+                    Call::SyncData | Call::SyncAll | Call::SyncFolder => random.below(3) as usize,
+                    _ => random.below(4) as usize,
+                };
                 lots.push(Lot {
                     seed: random.next(),
-                    share: random.below(3) as usize,
+                    share,
                     call,
                     how,
                     nth,

@@ -44,6 +44,8 @@ struct Unsynced {
     sectors: BTreeMap<u64, Sector>,
     /// Sectors that a failed sync left marked as clean: read, they look written; synced, they are passed over.
     lost: BTreeMap<u64, Sector>,
+    /// Some of them were lost by a sync of everything, which its own sync has yet to tell.
+    untold: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,25 +138,40 @@ impl Ledger {
 
     /// A sync went well; with `times` it was one that covers the file's times.
     pub(crate) fn synced(&mut self, file: &File, times: bool) {
-        let unsynced = self.file(file);
-        unsynced.sectors.clear();
-        let now = file.metadata().unwrap();
-        let modified = match unsynced.settled {
-            Some(settled) if !times => settled.modified,
-            _ => now.modified().unwrap(),
-        };
-        let length = now.len();
-        unsynced.settled = Some(Settled { length, modified });
+        self.file(file).synced(times);
     }
 
     /// A sync failed: some of it got through, and the kernel calls the rest clean.
     pub(crate) fn sync_failed(&mut self, file: &File, random: &mut Random) {
-        let unsynced = self.file(file);
-        for (at, old) in std::mem::take(&mut unsynced.sectors) {
-            if random.below(2) == 0 {
-                unsynced.lost.entry(at).or_insert(old);
+        self.file(file).sync_failed(random);
+    }
+
+    /// A sync of everything went well.
+    pub(crate) fn synced_all(&mut self) {
+        for unsynced in self.files.values_mut() {
+            unsynced.synced(true);
+        }
+        for folder in self.folders.values_mut() {
+            folder.synced();
+        }
+    }
+
+    /// A sync of everything failed, for some files or for what is none of ours. The kernel tells it to whoever syncs one of these files next;
+    /// or, unless it is `untold`, somebody else was told already.
+    pub(crate) fn sync_of_all_failed(&mut self, untold: bool, random: &mut Random) {
+        let mut struck: Vec<_> = self.files.iter_mut().collect();
+        struck.sort_by_key(|(key, _)| **key);
+        for (_, unsynced) in struck {
+            if !unsynced.sectors.is_empty() && random.below(2) == 0 {
+                unsynced.sync_failed(random);
+                unsynced.untold = untold;
             }
         }
+    }
+
+    /// Whether a sync of everything has lost something of the file that was not told yet; it is now.
+    pub(crate) fn takes_failure(&mut self, file: &File) -> bool {
+        std::mem::take(&mut self.file(file).untold)
     }
 
     /// Cached pages of the file go: what a failed sync lost is seen to be lost.
@@ -170,11 +187,7 @@ impl Ledger {
 
     /// The names in `folder` are as they are for good.
     pub(crate) fn synced_folder(&mut self, folder: BorrowedFd<'_>) {
-        for (_, change) in self.folder(folder).changes.drain(..) {
-            if let Change::Removed(Some(aside)) = change {
-                fs::remove_file(aside).unwrap();
-            }
-        }
+        self.folder(folder).synced();
     }
 
     /// The power is cut: files and folders become what a medium might have of them.
@@ -227,6 +240,7 @@ impl Unsynced {
             settled,
             sectors: BTreeMap::new(),
             lost: BTreeMap::new(),
+            untold: false,
         }
     }
 
@@ -238,6 +252,25 @@ impl Unsynced {
             self.sectors
                 .entry(at)
                 .or_insert_with(|| lost.unwrap_or_else(|| read_sector(file, at)));
+        }
+    }
+
+    fn synced(&mut self, times: bool) {
+        self.sectors.clear();
+        let now = self.file.metadata().unwrap();
+        let modified = match self.settled {
+            Some(settled) if !times => settled.modified,
+            _ => now.modified().unwrap(),
+        };
+        let length = now.len();
+        self.settled = Some(Settled { length, modified });
+    }
+
+    fn sync_failed(&mut self, random: &mut Random) {
+        for (at, old) in std::mem::take(&mut self.sectors) {
+            if random.below(2) == 0 {
+                self.lost.entry(at).or_insert(old);
+            }
         }
     }
 
@@ -318,6 +351,14 @@ impl Unsynced {
 }
 
 impl Folder {
+    fn synced(&mut self) {
+        for (_, change) in self.changes.drain(..) {
+            if let Change::Removed(Some(aside)) = change {
+                fs::remove_file(aside).unwrap();
+            }
+        }
+    }
+
     /// Of all that happened to one name, the first few stay.
     fn crash(self, fate: Fate, random: &mut Random) {
         let mut stays: HashMap<&OsStr, bool> = HashMap::new();

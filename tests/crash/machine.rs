@@ -18,7 +18,7 @@ use crate::common::wait::SOON;
 use crate::ledger::Ledger;
 use crate::medium::{Call, Fault, How, Plan, Power, SimulatedMedium};
 use crate::promise::{self, Broken, claims, copy};
-use crate::shares::{Share, Shares, config, temporary};
+use crate::shares::{MANY, Share, Shares, config, temporary};
 
 /// Pieces that may be verified and not durable.
 const WINDOW: u64 = 4;
@@ -130,8 +130,13 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// What is not as promised.
     pub(crate) async fn live_until_sync_fails(&mut self, nth: u64) -> Result<Life, Broken> {
+        let many = std::ptr::eq(self.share, &self.shares.all[MANY]);
         let fault = Fault {
-            call: Call::SyncData,
+            call: if many {
+                Call::SyncFilesystem
+            } else {
+                Call::SyncData
+            },
             nth,
             how: How::Fails(libc::EIO),
             below: self.home.path().to_owned(),

@@ -21,6 +21,7 @@ pub(crate) enum Call {
     Write,
     SyncData,
     SyncAll,
+    SyncFilesystem,
     Allocate,
     SetLen,
     CreateFile,
@@ -214,7 +215,13 @@ impl SimulatedMedium {
     fn sync(&self, call: Call, file: &File) -> io::Result<()> {
         let (mut guard, how) = self.begin(call, file.as_fd())?;
         let world = &mut *guard;
-        if let Some(How::Fails(errno)) = how {
+        // A failure of the whole filesystem is told once more to each file that it struck.
+        let struck = world.ledger.takes_failure(file);
+        let errno = match how {
+            Some(How::Fails(errno)) => Some(errno),
+            _ => struck.then_some(libc::EIO),
+        };
+        if let Some(errno) = errno {
             world.ledger.sync_failed(file, &mut world.random);
             if self.plan.unheard {
                 self.power.send_replace(Power::Failing);
@@ -280,6 +287,25 @@ impl Medium for SimulatedMedium {
 
     fn sync_all(&self, file: &File) -> io::Result<()> {
         self.sync(Call::SyncAll, file)
+    }
+
+    fn sync_filesystem(&self, at: BorrowedFd<'_>) -> io::Result<()> {
+        let (mut guard, how) = self.begin(Call::SyncFilesystem, at)?;
+        let world = &mut *guard;
+        match how {
+            Some(How::Fails(errno)) => {
+                let untold = !self.plan.unheard;
+                world.ledger.sync_of_all_failed(untold, &mut world.random);
+                if self.plan.unheard {
+                    self.power.send_replace(Power::Failing);
+                    drop(self.hang(guard));
+                }
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            _ if self.plan.lies => {}
+            _ => world.ledger.synced_all(),
+        }
+        Ok(())
     }
 
     fn drop_cache(&self, file: &File) {

@@ -1,5 +1,6 @@
 //! What there is to download, and an engine on a plain disk that seeds it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,10 @@ use tempfile::TempDir;
 use crate::common::payload::Random;
 
 /// Piece lengths of the torrents that are shared.
-const PIECES: [u32; 3] = [16 << 10, 32 << 10, 64 << 10];
-/// Names and lengths of the files of each, in torrent order: pieces reach across files, of which one is tiny and one empty.
+const PIECES: [u32; 4] = [16 << 10, 32 << 10, 64 << 10, 32 << 10];
+/// The one of them that is a folder of many files, which are synced with their filesystem.
+pub(crate) const MANY: usize = 3;
+/// Names and lengths of the files of the others, in torrent order: pieces reach across files, of which one is tiny and one empty.
 const FILES: [(&str, usize); 5] = [
     ("a", 70_001),
     ("deep/b", 5),
@@ -23,6 +26,15 @@ const FILES: [(&str, usize); 5] = [
     ("deep/er/c", 200_000),
     ("z", 150_500),
 ];
+
+/// Names and lengths of the files of a torrent.
+fn files(number: usize) -> Vec<(String, usize)> {
+    if number == MANY {
+        let file = |at: usize| (format!("{}/{at:03}", at % 3), 100 + at * 379 % 3_000);
+        return (0..90).map(file).collect();
+    }
+    FILES.map(|(name, len)| (name.to_owned(), len)).into()
+}
 
 /// A torrent and the bytes that belong to it.
 #[derive(Debug)]
@@ -68,24 +80,27 @@ pub(crate) fn config(state: PathBuf, listens: bool) -> Config {
 }
 
 impl Share {
-    fn new(name: &str, piece_len: u32, random: &mut Random, source: &Path) -> Self {
-        let mut bytes = vec![0; FILES.iter().map(|(_, length)| length).sum()];
+    fn new(number: usize, random: &mut Random, source: &Path) -> Self {
+        let (name, piece_len) = (format!("share-{number}"), PIECES[number]);
+        // In torrent order.
+        let list: BTreeMap<String, usize> = files(number).into_iter().collect();
+        let mut bytes = vec![0; list.values().sum()];
         random.fill(&mut bytes);
         let mut files = Vec::new();
         let mut at = 0;
-        for (file, length) in FILES {
-            let path = Path::new(name).join(file);
+        for (file, &length) in &list {
+            let path = Path::new(&name).join(file);
             let target = source.join(&path);
             fs::create_dir_all(target.parent().unwrap()).unwrap();
             fs::write(target, &bytes[at..at + length]).unwrap();
             files.push((path, at, length));
             at += length;
         }
-        let plain = |(path, length): &(&str, usize)| PlainFile {
+        let plain = |(path, length): (&String, &usize)| PlainFile {
             path: path.split('/').map(str::to_owned).collect(),
             length: *length as u64,
         };
-        let mut draft = Draft::folder(name, FILES.iter().map(plain).collect());
+        let mut draft = Draft::folder(&name, list.iter().map(plain).collect());
         draft.piece_length = piece_len;
         draft.pieces = bytes.chunks(piece_len as usize).map(sha1).collect();
         let metainfo = draft.finish().unwrap();
@@ -145,10 +160,8 @@ impl Shares {
         let home = temporary();
         let source = home.path().join("source");
         let mut random = Random::new(4);
-        let share = |(at, piece_len): (usize, &u32)| {
-            Share::new(&format!("share-{at}"), *piece_len, &mut random, &source)
-        };
-        let all: Vec<Share> = PIECES.iter().enumerate().map(share).collect();
+        let share = |number| Share::new(number, &mut random, &source);
+        let all: Vec<Share> = (0..PIECES.len()).map(share).collect();
         let engine = Engine::start(config(home.path().join("state"), true));
         let engine = engine.await.unwrap();
         for share in &all {

@@ -29,11 +29,7 @@ impl Load {
         let world = World::new();
         let folder = world.dir("payload");
         payload::file(&folder.join("big.bin"), big, 1);
-        let mut random = Random::new(2);
-        for at in 0..150u64 {
-            let path = format!("small/{}/{at:03}.bin", at % 7);
-            payload::file(&folder.join(path), random.below(160 * KIB), at);
-        }
+        make_small(&folder, 150);
         payload::file(&folder.join("fine.bin"), 8 * MIB + 12_345, 3);
         let of = |name: &str, piece_len: u64| {
             let piece_len = u32::try_from(piece_len).unwrap();
@@ -46,6 +42,18 @@ impl Load {
         ];
         Self {
             torrents,
+            _world: world,
+        }
+    }
+
+    /// Nothing but a folder of many small files.
+    pub(crate) fn of_small_files() -> Self {
+        let world = World::new();
+        let folder = world.dir("payload");
+        make_small(&folder, 400);
+        let torrent = Torrent::of(&folder.join("small"), (64 * KIB) as u32, &folder);
+        Self {
+            torrents: vec![torrent],
             _world: world,
         }
     }
@@ -67,6 +75,15 @@ impl Load {
         let seeder = seedbank::seed_all(&self.sources(), dest, state).spawn();
         let addr = seeder.ready(self.torrents.len());
         (seeder, addr)
+    }
+}
+
+/// Makes the folder `small` of so many files.
+fn make_small(folder: &Path, files: u64) {
+    let mut random = Random::new(2);
+    for at in 0..files {
+        let path = format!("small/{}/{at:03}.bin", at % 7);
+        payload::file(&folder.join(path), random.below(160 * KIB), at);
     }
 }
 

@@ -132,17 +132,18 @@ fn a_client_that_does_not_sync_is_found_out() {
     if !skip::unless_root("cutting the power of a loop image") {
         return;
     }
-    let load = Load::new(24 * MIB);
+    let (load, small) = (Load::new(24 * MIB), Load::of_small_files());
     let home = World::new();
     let mutants = Mutant::all();
     let mut random = Random::of_this_run("a_client_that_does_not_sync_is_found_out");
     thread::scope(|scope| {
         for kind in kinds() {
             let mut random = Random::new(random.next());
-            let (load, home, mutants) = (&load, &home, &mutants);
+            let (load, small, home, mutants) = (&load, &small, &home, &mutants);
             scope.spawn(move || {
                 namespace::with_mounts(&[], || {
                     for mutant in mutants {
+                        let load = if mutant.small { small } else { load };
                         find_out(mutant, kind, load, home, &mut random);
                     }
                 });
@@ -158,6 +159,10 @@ fn find_out(mutant: &Mutant, kind: Kind, load: &Load, home: &World, random: &mut
         if mutant.only.is_some() {
             // Of a mapping that is synced strace does not know the file.
             setup.io = "pwrite";
+        }
+        if mutant.small {
+            // While others have much to be written, the client syncs its files one by one.
+            rustix::fs::sync();
         }
         let mut download = Download::new(load, setup, Some(mutant), home);
         download.cut(Moment::AfterDurable, random);

@@ -15,6 +15,8 @@ pub(crate) struct Mutant {
     calls: &'static str,
     /// The one payload file whose syncs are removed, if not all are.
     pub(crate) only: Option<&'static str>,
+    /// Whether it shows with many small files, and only if nothing else is synced beside them.
+    pub(crate) small: bool,
 }
 
 impl Mutant {
@@ -28,6 +30,7 @@ impl Mutant {
             name,
             calls,
             only,
+            small: calls == "syncfs",
         };
         vec![
             mutant(
@@ -35,6 +38,8 @@ impl Mutant {
                 "fsync,fdatasync,msync,sync_file_range,syncfs,sync",
                 None,
             ),
+            // Whatever is not many files goes on as it should.
+            mutant("the syncs of whole filesystems", "syncfs", None),
             // The store goes on as it should, and believes what it is told.
             mutant(
                 "the syncs of one payload file",
