@@ -328,7 +328,6 @@ mod native {
         vsha1su0q_u32, vsha1su1q_u32, vst1q_u32,
     };
     use std::arch::is_aarch64_feature_detected;
-    use std::array::from_fn;
 
     use super::{Block, State};
 
@@ -358,7 +357,10 @@ mod native {
         let mut e = states.each_ref().map(|state| state[4]);
         let count = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
         for at in 0..count {
-            let mut lanes: [Lane; N] = from_fn(|n| Lane::begin(abcd[n], e[n], &blocks[n][at]));
+            let mut lanes = [Lane::begin(abcd[0], e[0], &blocks[0][at]); N];
+            for n in 1..N {
+                lanes[n] = Lane::begin(abcd[n], e[n], &blocks[n][at]);
+            }
             rounds!(lanes, 0: 0 1 2 3 4, 1: 5 6 7 8 9, 2: 10 11 12 13 14, 3: 15 16 17 18 19);
             for n in 0..N {
                 e[n] = e[n].wrapping_add(lanes[n].e);
@@ -378,10 +380,10 @@ mod native {
         fn begin(abcd: uint32x4_t, e: u32, block: &Block) -> Self {
             let (quarters, _) = block.as_chunks::<16>();
             let mut schedule = [vdupq_n_u32(0); 4];
-            for (words, quarter) in schedule.iter_mut().zip(quarters) {
-                // SAFETY: the sixteen bytes of `quarter` are read.
-                let bytes = unsafe { vld1q_u8(quarter.as_ptr()) };
-                *words = vreinterpretq_u32_u8(vrev32q_u8(bytes));
+            for n in 0..4 {
+                // SAFETY: the sixteen bytes of a quarter are read.
+                let bytes = unsafe { vld1q_u8(quarters[n].as_ptr()) };
+                schedule[n] = vreinterpretq_u32_u8(vrev32q_u8(bytes));
             }
             Self { abcd, e, schedule }
         }
