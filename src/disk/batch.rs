@@ -6,7 +6,6 @@
 //! page cache already is nobody's turn.
 
 use std::array::from_fn;
-use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -171,24 +170,62 @@ impl<'a, S: Source> Batch<'a, S> {
         &mut self.source
     }
 
-    /// Hashes `pieces`, at most [`LANES`], in this order.
+    /// Splits off from the beginning what is best hashed together, at most [`LANES`] pieces; `None` of none.
+    pub(super) fn split<'p>(&mut self, pieces: &mut &'p [PieceIndex]) -> Option<&'p [PieceIndex]> {
+        let few = pieces.len().min(LANES);
+        // A disk that spins would go to and fro between long pieces.
+        let alone =
+            self.plan.turn.is_some() && !self.plan.is_whole() && !self.are_cached(&pieces[..few]);
+        let (some, rest) = pieces.split_at(if alone { few.min(1) } else { few });
+        *pieces = rest;
+        (!some.is_empty()).then_some(some)
+    }
+
+    /// Hashes `pieces`, as [`split`](Self::split) gave them, in this order.
     ///
     /// # Errors
     /// As [`Source::read`], for whichever piece it was.
     pub(super) fn hash(&mut self, pieces: &[PieceIndex]) -> Result<Vec<Sum>, DiskError> {
-        let mut sums = Sums::new(self.layout.geometry(), pieces, self.subtrees);
+        let geometry = self.layout.geometry();
+        let mut sums = Sums::new(geometry, pieces, self.subtrees);
+        let Plan {
+            piece_len, slice, ..
+        } = *self.plan;
+        self.buffer
+            .resize(self.plan.held().max(self.buffer.len()), 0);
         let turn = self.plan.turn.as_ref();
         let turn = turn.filter(|_| !self.are_cached(pieces));
-        let alone = turn.is_some() && !self.plan.is_whole();
-        let abreast = if alone { 1 } else { LANES };
-        for first in (0..pieces.len()).step_by(abreast) {
-            let lanes = first..pieces.len().min(first + abreast);
-            self.hash_abreast(pieces, lanes, turn, &mut sums)?;
+        // Who panicked when it was his turn left nothing half done.
+        let mut turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        for at in (0..piece_len).step_by(slice) {
+            let mut lens = [0; LANES];
+            for (lane, piece) in pieces.iter().enumerate() {
+                let len = geometry.len_of(*piece) as usize;
+                lens[lane] = len.saturating_sub(at).min(slice);
+                // It ended before the others.
+                if lens[lane] == 0 {
+                    continue;
+                }
+                // Read in one go, pieces are one stream.
+                let stream = if self.plan.is_whole() { 0 } else { lane };
+                let offset = geometry.offset_of(*piece) + at as u64;
+                let buffer = &mut self.buffer[lane * slice..][..lens[lane]];
+                self.source.read(stream, offset, buffer)?;
+            }
+            if at + slice >= piece_len {
+                drop(turn.take());
+            }
+            for step in (0..slice).step_by(STEP) {
+                sums.update(from_fn(|lane| {
+                    let end = lens[lane].min(step + STEP);
+                    &self.buffer[lane * slice..][step.min(end)..end]
+                }));
+            }
         }
         Ok(sums.finish(pieces.len()))
     }
 
-    /// Hashes `pieces`, at most [`LANES`], together; each by itself if one of them cannot be read.
+    /// As [`hash`](Self::hash); each piece by itself if one of them cannot be read.
     pub(super) fn hash_each(&mut self, pieces: &[PieceIndex]) -> Vec<Result<Sum, DiskError>> {
         match self.hash(pieces) {
             Ok(sums) => sums.into_iter().map(Ok).collect(),
@@ -212,50 +249,6 @@ impl<'a, S: Source> Batch<'a, S> {
             let first = spans.find(|span| !span.pad);
             first.is_none_or(|span| self.source.is_cached(span))
         })
-    }
-
-    /// Hashes the pieces of these lanes, and reads them when it is our `turn`.
-    fn hash_abreast(
-        &mut self,
-        pieces: &[PieceIndex],
-        lanes: Range<usize>,
-        turn: Option<&Turn>,
-        sums: &mut Sums,
-    ) -> Result<(), DiskError> {
-        let geometry = self.layout.geometry();
-        let Plan {
-            piece_len, slice, ..
-        } = *self.plan;
-        self.buffer
-            .resize(self.plan.held().max(self.buffer.len()), 0);
-        // Who panicked when it was his turn left nothing half done.
-        let mut turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
-        for at in (0..piece_len).step_by(slice) {
-            let mut lens = [0; LANES];
-            for lane in lanes.clone() {
-                let len = geometry.len_of(pieces[lane]) as usize;
-                lens[lane] = len.saturating_sub(at).min(slice);
-                // It ended before the others.
-                if lens[lane] == 0 {
-                    continue;
-                }
-                // Read in one go, pieces are one stream.
-                let stream = if self.plan.is_whole() { 0 } else { lane };
-                let offset = geometry.offset_of(pieces[lane]) + at as u64;
-                let buffer = &mut self.buffer[lane * slice..][..lens[lane]];
-                self.source.read(stream, offset, buffer)?;
-            }
-            if at + slice >= piece_len {
-                drop(turn.take());
-            }
-            for step in (0..slice).step_by(STEP) {
-                sums.update(from_fn(|lane| {
-                    let end = lens[lane].min(step + STEP);
-                    &self.buffer[lane * slice..][step.min(end)..end]
-                }));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -352,7 +345,10 @@ mod tests {
             let (mut buffer, source) = (Vec::new(), Memory { bytes: &bytes, plan: &plan, cached });
             let mut batch = Batch::new(&layout, &plan, true, source, &mut buffer);
             let pieces: Vec<_> = geometry.all_pieces().collect();
-            for some in pieces.chunks(LANES) {
+            let mut rest = &pieces[..];
+            while let Some(some) = batch.split(&mut rest) {
+                let most = if spins && !cached && !plan.is_whole() { 1 } else { LANES };
+                prop_assert!(some.len() == most || some.len() < most && rest.is_empty());
                 for (&piece, sum) in some.iter().zip(batch.hash(some).unwrap()) {
                     let start = geometry.offset_of(piece) as usize;
                     let bytes = &bytes[start..][..geometry.len_of(piece) as usize];

@@ -149,8 +149,8 @@ fn sums(
         let mut buffer = Vec::new();
         let mut batch = Batch::new(layout, &plan, fits, readers, &mut buffer);
         let mut hashed = Vec::new();
-        while let Some(stretch) = queue.take() {
-            for some in stretch.chunks(LANES) {
+        while let Some(mut stretch) = queue.take() {
+            while let Some(some) = batch.split(&mut stretch) {
                 // One who failed has the others stop.
                 let sums = batch.hash(some).inspect_err(|_| queue.close())?;
                 hashed.extend(some.iter().copied().zip(sums));

@@ -41,7 +41,12 @@ fn hash(files: &Files, pieces: &[PieceIndex]) -> Vec<Result<Sum, DiskError>> {
     }
     let plan = Plan::modest(&files.layout, &files.place);
     BUFFER.with_borrow_mut(|buffer| {
-        Batch::new(&files.layout, &plan, false, files, buffer).hash_each(pieces)
+        let mut batch = Batch::new(&files.layout, &plan, false, files, buffer);
+        let (mut rest, mut sums) = (pieces, Vec::with_capacity(pieces.len()));
+        while let Some(some) = batch.split(&mut rest) {
+            sums.extend(batch.hash_each(some));
+        }
+        sums
     })
 }
 

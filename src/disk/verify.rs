@@ -177,7 +177,8 @@ impl Survey<'_> {
                     return Ok(());
                 }
             }
-            for some in present.chunks(LANES) {
+            let mut present = &present[..];
+            while let Some(some) = batch.split(&mut present) {
                 for (&piece, sum) in some.iter().zip(batch.hash_each(some)) {
                     self.tell(match sum {
                         Ok(sum) => self.judge(piece, sum),
