@@ -225,14 +225,25 @@ impl<'a, S: Source> Batch<'a, S> {
         Ok(sums.finish(pieces.len()))
     }
 
-    /// As [`hash`](Self::hash); each piece by itself if one of them cannot be read.
-    pub(super) fn hash_each(&mut self, pieces: &[PieceIndex]) -> Vec<Result<Sum, DiskError>> {
+    /// As [`hash`](Self::hash); each piece by itself if what keeps one from being read is its own trouble, as `is_own` tells.
+    ///
+    /// # Errors
+    /// The first trouble that is not.
+    pub(super) fn hash_each(
+        &mut self,
+        pieces: &[PieceIndex],
+        is_own: fn(&DiskError) -> bool,
+    ) -> Result<Vec<Result<Sum, DiskError>>, DiskError> {
         match self.hash(pieces) {
-            Ok(sums) => sums.into_iter().map(Ok).collect(),
-            Err(error) if pieces.len() == 1 => vec![Err(error)],
+            Ok(sums) => Ok(sums.into_iter().map(Ok).collect()),
+            Err(error) if !is_own(&error) => Err(error),
+            Err(error) if pieces.len() == 1 => Ok(vec![Err(error)]),
             Err(_) => {
-                let alone = pieces.chunks(1).flat_map(|piece| self.hash_each(piece));
-                alone.collect()
+                let mut sums = Vec::with_capacity(pieces.len());
+                for piece in pieces.chunks(1) {
+                    sums.extend(self.hash_each(piece, is_own)?);
+                }
+                Ok(sums)
             }
         }
     }

@@ -24,18 +24,17 @@ pub(super) fn are_good(
             written.push(piece);
         }
     }
-    let sums = hash(files, &written);
+    let sums = hash(files, &written)?;
     let mut sums = written.iter().zip(sums).peekable();
     let is_good = |&piece| match sums.next_if(|(written, _)| **written == piece) {
-        None => Ok(files.hash_of_zeros(piece) == hashes(piece)),
-        Some((_, Ok(sum))) => Ok(sum.sha1 == hashes(piece)),
-        Some((_, Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }))) => Ok(false),
-        Some((_, Err(error))) => Err(error),
+        None => files.hash_of_zeros(piece) == hashes(piece),
+        Some((_, sum)) => sum.is_ok_and(|sum| sum.sha1 == hashes(piece)),
     };
-    pieces.iter().map(is_good).collect()
+    Ok(pieces.iter().map(is_good).collect())
 }
 
-fn hash(files: &Files, pieces: &[PieceIndex]) -> Vec<Result<Sum, DiskError>> {
+/// Of what is missing, that it is.
+fn hash(files: &Files, pieces: &[PieceIndex]) -> Result<Vec<Result<Sum, DiskError>>, DiskError> {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
@@ -44,9 +43,9 @@ fn hash(files: &Files, pieces: &[PieceIndex]) -> Vec<Result<Sum, DiskError>> {
         let mut batch = Batch::new(&files.layout, &plan, false, files, buffer);
         let (mut rest, mut sums) = (pieces, Vec::with_capacity(pieces.len()));
         while let Some(some) = batch.split(&mut rest) {
-            sums.extend(batch.hash_each(some));
+            sums.extend(batch.hash_each(some, DiskError::is_missing)?);
         }
-        sums
+        Ok(sums)
     })
 }
 

@@ -179,7 +179,9 @@ impl Survey<'_> {
             }
             let mut present = &present[..];
             while let Some(some) = batch.split(&mut present) {
-                for (&piece, sum) in some.iter().zip(batch.hash_each(some)) {
+                let is_own = |error: &DiskError| error.is_missing() || error.is_unreadable();
+                let sums = batch.hash_each(some, is_own)?;
+                for (&piece, sum) in some.iter().zip(sums) {
                     self.tell(match sum {
                         Ok(sum) => self.judge(piece, sum),
                         Err(error) => Finding::of_trouble(piece, error)?,
