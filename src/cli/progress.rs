@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressStyle};
 use seedbank::base::InfoHash;
@@ -15,6 +16,9 @@ const HASHING: &str =
 /// Of the line of a torrent: it counts pieces.
 const TORRENT: &str = "{prefix:.bold} [{bar:30}] {percent:>3} %  {msg}";
 
+/// How often a bar is drawn at least.
+const TICK: Duration = Duration::from_millis(500);
+
 /// A bar for hashing `total` bytes of `name`.
 pub(crate) fn bytes(out: &Output, name: &str, total: u64) -> ProgressBar {
     let Some(bars) = out.bars() else {
@@ -23,6 +27,8 @@ pub(crate) fn bytes(out: &Output, name: &str, total: u64) -> ProgressBar {
     let bar = bars.add(ProgressBar::new(total));
     bar.set_style(style(HASHING));
     bar.set_prefix(clean(name));
+    // Also while nothing is told: a disk that stalls shows.
+    bar.enable_steady_tick(TICK);
     bar
 }
 
@@ -185,9 +191,7 @@ fn summary(status: &Status) -> String {
         State::Downloading => {
             let rate = BinaryBytes(status.down_rate);
             let left = status.bytes.saturating_sub(status.bytes_verified);
-            let eta = left
-                .checked_div(status.down_rate)
-                .map(std::time::Duration::from_secs);
+            let eta = left.checked_div(status.down_rate).map(Duration::from_secs);
             let eta = eta.map_or_else(String::new, |eta| format!("  {} left", HumanDuration(eta)));
             format!("{rate}/s  {peers}{eta}")
         }

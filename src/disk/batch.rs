@@ -1,18 +1,18 @@
-//! Pieces that are read and hashed together, on all cores: for whoever goes through a whole payload.
+//! Pieces that are read and hashed together: for whoever goes through a payload, on all cores, or looks at a few pieces of one.
 //!
 //! SHA-1 of several pieces at once is faster than of one after the other ([`Streams`]), so each thread takes a few pieces at a time,
 //! reads them in order and hashes them abreast while they are hot in its cache. What a thread holds is bounded ([`Plan`]). Where
-//! the disk spins one thread reads at a time, and whole batches, so that the disk sees one stream; the others hash meanwhile.
+//! the disk spins one thread reads from it at a time, so that the disk sees one stream; the others hash meanwhile. What is in the
+//! page cache already is nobody's turn.
 
 use std::array::from_fn;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::device::spins;
+use super::device::{self, Turn};
 use super::place::Place;
-use super::reader::Reader;
 use super::sha1x2::Streams;
-use super::{DiskError, Layout, Subtree};
+use super::{DiskError, Layout, Span, Subtree};
 use crate::base::{Geometry, PieceIndex};
 
 /// Pieces that are hashed at once: more are hardly faster.
@@ -22,41 +22,49 @@ pub(super) const LANES: usize = 4;
 const STEP: usize = 64 << 10;
 /// Bytes of a batch that are read in one go; of longer pieces, one reads a step of each in turn.
 const WHOLE: usize = 4 << 20;
-/// The same where the disk spins, and going from piece to piece takes as long as reading a megabyte. Of longer pieces, one is
-/// read and hashed at a time, by one thread: such a disk is no faster.
+/// The same where the disk spins, and going from piece to piece takes as long as reading a megabyte. Longer pieces are read and
+/// hashed one after the other, by one thread: such a disk is no faster.
 const WHOLE_IF_SPINNING: usize = 64 << 20;
 /// Bytes that all threads hold together.
 const HELD: usize = 512 << 20;
 /// Bytes that a thread takes in a row, so that even small pieces are read in order.
 const STRETCH: usize = 4 << 20;
 
-/// How a payload is gone through.
+/// How pieces are read.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Pieces in a batch.
-    lanes: usize,
-    /// Whether a batch is read in one go.
-    whole: bool,
-    /// Who holds it may read.
-    turn: Option<Mutex<()>>,
     piece_len: usize,
+    /// Bytes of each piece that are read before the next of each.
+    slice: usize,
+    /// Who holds it may read from the disk.
+    turn: Option<Turn>,
 }
 
 impl Plan {
-    /// What suits the layout and the device that it lies on.
+    /// What suits the layout and the device that it lies on, for a whole payload.
     pub(super) fn new(layout: &Layout, place: &Place) -> Self {
-        Self::by(layout.geometry(), spins(place))
+        let turn = device::turn(place);
+        let most = if turn.is_some() {
+            WHOLE_IF_SPINNING
+        } else {
+            WHOLE
+        };
+        Self::by(layout.geometry(), most, turn)
     }
 
-    fn by(geometry: &Geometry, spins: bool) -> Self {
+    /// For some pieces beside other work: no thread holds more than a step of each.
+    pub(super) fn modest(layout: &Layout, place: &Place) -> Self {
+        Self::by(layout.geometry(), LANES * STEP, device::turn(place))
+    }
+
+    /// Batches of at most so many bytes are read in one go.
+    fn by(geometry: &Geometry, most: usize, turn: Option<Turn>) -> Self {
         let piece_len = geometry.piece_len() as usize;
-        let most = if spins { WHOLE_IF_SPINNING } else { WHOLE };
         let whole = LANES * piece_len <= most;
         Self {
-            lanes: if spins && !whole { 1 } else { LANES },
-            whole,
-            turn: spins.then(Mutex::default),
             piece_len,
+            slice: if whole { piece_len } else { STEP },
+            turn,
         }
     }
 
@@ -67,14 +75,12 @@ impl Plan {
 
     /// Bytes that a batch takes.
     fn held(&self) -> usize {
-        let each = if self.whole { self.piece_len } else { STEP };
-        self.lanes * each
+        LANES * self.slice
     }
 
-    /// Waits until this thread may read.
-    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        let turn = self.turn.as_ref();
-        turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Whether a batch is read in one go.
+    fn is_whole(&self) -> bool {
+        self.slice == self.piece_len
     }
 }
 
@@ -94,7 +100,7 @@ impl<'a> Queue<'a> {
         Self {
             pieces,
             next: AtomicUsize::new(0),
-            stretch: stretch.next_multiple_of(plan.lanes).min(share).max(1),
+            stretch: stretch.next_multiple_of(LANES).min(share).max(1),
         }
     }
 
@@ -120,105 +126,140 @@ pub(super) struct Sum {
     pub(super) subtree: Option<Subtree>,
 }
 
+/// Where a batch gets its bytes.
+pub(super) trait Source {
+    /// Reads exactly `buffer` at `offset` of the payload. What has one `stream`, of fewer than [`LANES`], is read in order.
+    ///
+    /// # Errors
+    /// If that cannot be had.
+    fn read(&mut self, stream: usize, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+
+    /// Whether what `span`, which is no pad, has of its file is in the page cache. False if that cannot be told.
+    fn is_cached(&mut self, span: Span) -> bool;
+}
+
 /// Reads and hashes pieces for one thread.
-pub(super) struct Batch<'a> {
+pub(super) struct Batch<'a, S> {
     layout: &'a Layout,
     plan: &'a Plan,
-    /// Of pieces that are read in turns, each has its own, which the kernel sees read in order.
-    readers: Vec<Reader<'a>>,
-    buffer: Vec<u8>,
+    source: S,
+    buffer: &'a mut Vec<u8>,
     subtrees: bool,
 }
 
-impl<'a> Batch<'a> {
-    /// Reads with what `reader` makes. `subtrees` asks for [`Sum::subtree`].
+impl<'a, S: Source> Batch<'a, S> {
+    /// Reads from `source` into `buffer`, whatever that holds. `subtrees` asks for [`Sum::subtree`].
     pub(super) fn new(
         layout: &'a Layout,
         plan: &'a Plan,
         subtrees: bool,
-        reader: impl Fn() -> Reader<'a>,
+        source: S,
+        buffer: &'a mut Vec<u8>,
     ) -> Self {
-        let readers = if plan.whole { 1 } else { plan.lanes };
         Self {
             layout,
             plan,
-            readers: (0..readers).map(|_| reader()).collect(),
-            buffer: Vec::new(),
+            source,
+            buffer,
             subtrees,
         }
     }
 
-    /// Most pieces for [`hash`](Self::hash).
-    pub(super) fn most(&self) -> usize {
-        self.plan.lanes
+    /// Where it gets its bytes.
+    pub(super) fn source(&mut self) -> &mut S {
+        &mut self.source
     }
 
-    /// Whether nothing was ever written where `piece` lies, as far as the filesystem tells.
-    ///
-    /// # Errors
-    /// As [`Reader::is_unwritten`].
-    pub(super) fn is_unwritten(&mut self, piece: PieceIndex) -> Result<bool, DiskError> {
-        self.readers[0].is_unwritten(piece)
+    /// Splits off from the beginning what is best hashed together, at most [`LANES`] pieces; `None` of none.
+    pub(super) fn split<'p>(&mut self, pieces: &mut &'p [PieceIndex]) -> Option<&'p [PieceIndex]> {
+        let few = pieces.len().min(LANES);
+        // A disk that spins would go to and fro between long pieces.
+        let alone =
+            self.plan.turn.is_some() && !self.plan.is_whole() && !self.are_cached(&pieces[..few]);
+        let (some, rest) = pieces.split_at(if alone { few.min(1) } else { few });
+        *pieces = rest;
+        (!some.is_empty()).then_some(some)
     }
 
-    /// Hashes `pieces`, at most [`most`](Self::most), in this order.
+    /// Hashes `pieces`, as [`split`](Self::split) gave them, in this order.
     ///
     /// # Errors
-    /// As [`Reader::read`], for whichever piece it was.
+    /// As [`Source::read`], for whichever piece it was.
     pub(super) fn hash(&mut self, pieces: &[PieceIndex]) -> Result<Vec<Sum>, DiskError> {
-        let mut sums = Sums::new(self.layout.geometry(), pieces, self.subtrees);
-        if self.plan.whole {
-            self.hash_whole(pieces, &mut sums)?;
-        } else {
-            self.hash_in_turns(pieces, &mut sums)?;
+        let geometry = self.layout.geometry();
+        let mut sums = Sums::new(geometry, pieces, self.subtrees);
+        let Plan {
+            piece_len, slice, ..
+        } = *self.plan;
+        self.buffer
+            .resize(self.plan.held().max(self.buffer.len()), 0);
+        let turn = self.plan.turn.as_ref();
+        let turn = turn.filter(|_| !self.are_cached(pieces));
+        // Who panicked when it was his turn left nothing half done.
+        let mut turn = turn.map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        for at in (0..piece_len).step_by(slice) {
+            let mut lens = [0; LANES];
+            for (lane, piece) in pieces.iter().enumerate() {
+                let len = geometry.len_of(*piece) as usize;
+                lens[lane] = len.saturating_sub(at).min(slice);
+                // It ended before the others.
+                if lens[lane] == 0 {
+                    continue;
+                }
+                // Read in one go, pieces are one stream.
+                let stream = if self.plan.is_whole() { 0 } else { lane };
+                let offset = geometry.offset_of(*piece) + at as u64;
+                let buffer = &mut self.buffer[lane * slice..][..lens[lane]];
+                self.source.read(stream, offset, buffer)?;
+            }
+            if at + slice >= piece_len {
+                drop(turn.take());
+            }
+            for step in (0..slice).step_by(STEP) {
+                sums.update(from_fn(|lane| {
+                    let end = lens[lane].min(step + STEP);
+                    &self.buffer[lane * slice..][step.min(end)..end]
+                }));
+            }
         }
         Ok(sums.finish(pieces.len()))
     }
 
-    fn hash_whole(&mut self, pieces: &[PieceIndex], sums: &mut Sums) -> Result<(), DiskError> {
-        let geometry = self.layout.geometry();
-        let len = |piece: &PieceIndex| geometry.len_of(*piece) as usize;
-        let total: usize = pieces.iter().map(len).sum();
-        self.buffer.resize(total.max(self.buffer.len()), 0);
-        let follows = |one: &PieceIndex, two: &PieceIndex| one.get() + 1 == two.get();
-        let turn = self.plan.turn();
-        let mut rest = &mut self.buffer[..total];
-        for run in pieces.chunk_by(follows) {
-            let (now, later) = rest.split_at_mut(run.iter().map(len).sum());
-            rest = later;
-            self.readers[0].read(geometry.offset_of(run[0]), now)?;
+    /// As [`hash`](Self::hash); each piece by itself if what keeps one from being read is its own trouble, as `is_own` tells.
+    ///
+    /// # Errors
+    /// The first trouble that is not.
+    pub(super) fn hash_each(
+        &mut self,
+        pieces: &[PieceIndex],
+        is_own: fn(&DiskError) -> bool,
+    ) -> Result<Vec<Result<Sum, DiskError>>, DiskError> {
+        match self.hash(pieces) {
+            Ok(sums) => Ok(sums.into_iter().map(Ok).collect()),
+            Err(error) if !is_own(&error) => Err(error),
+            Err(error) if pieces.len() == 1 => Ok(vec![Err(error)]),
+            Err(_) => {
+                let mut sums = Vec::with_capacity(pieces.len());
+                for piece in pieces.chunks(1) {
+                    sums.extend(self.hash_each(piece, is_own)?);
+                }
+                Ok(sums)
+            }
         }
-        drop(turn);
-        let mut rest = &self.buffer[..total];
-        let bytes: [&[u8]; LANES] = from_fn(|lane| {
-            let now;
-            (now, rest) = rest.split_at(pieces.get(lane).map_or(0, len));
-            now
-        });
-        for at in (0..geometry.piece_len() as usize).step_by(STEP) {
-            sums.update(
-                bytes.map(|bytes| &bytes[at.min(bytes.len())..(at + STEP).min(bytes.len())]),
-            );
-        }
-        Ok(())
     }
 
-    fn hash_in_turns(&mut self, pieces: &[PieceIndex], sums: &mut Sums) -> Result<(), DiskError> {
+    /// Whether all are in the page cache, as far as the first file of each run of pieces tells: to open every file twice would
+    /// cost more than a turn now and then.
+    fn are_cached(&mut self, pieces: &[PieceIndex]) -> bool {
         let geometry = self.layout.geometry();
-        let _turn = self.plan.turn();
-        self.buffer.resize(self.plan.held(), 0);
-        for at in (0..geometry.piece_len()).step_by(STEP) {
-            let mut lens = [0; LANES];
-            let lanes = pieces.iter().zip(&mut self.readers).zip(&mut lens);
-            for (((piece, reader), len), bytes) in lanes.zip(self.buffer.chunks_mut(STEP)) {
-                *len = (geometry.len_of(*piece).saturating_sub(at) as usize).min(STEP);
-                let offset = geometry.offset_of(*piece) + u64::from(at);
-                reader.read(offset, &mut bytes[..*len])?;
-            }
-            let mut bytes = self.buffer.chunks(STEP);
-            sums.update(lens.map(|len| bytes.next().map_or(&[][..], |bytes| &bytes[..len])));
-        }
-        Ok(())
+        let follows = |one: &PieceIndex, two: &PieceIndex| one.get() + 1 == two.get();
+        let mut runs = pieces.chunk_by(follows);
+        runs.all(|run| {
+            let len = run.iter().map(|piece| u64::from(geometry.len_of(*piece)));
+            let mut spans = self.layout.spans(geometry.offset_of(run[0]), len.sum());
+            let first = spans.find(|span| !span.pad);
+            first.is_none_or(|span| self.source.is_cached(span))
+        })
     }
 }
 
@@ -256,5 +297,79 @@ impl Sums {
             subtree: subtree.as_ref().map(Subtree::of),
         });
         sums.take(pieces).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{FileSpec, SpecKind, sha1};
+    use proptest::prelude::*;
+
+    /// A payload in memory, which looks whose turn it is.
+    struct Memory<'a> {
+        bytes: &'a [u8],
+        plan: &'a Plan,
+        cached: bool,
+    }
+
+    impl Source for Memory<'_> {
+        fn read(&mut self, _: usize, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+            let is_held = |turn: &Turn| turn.try_lock().is_err();
+            let in_turn = self.plan.turn.as_ref().is_some_and(is_held);
+            assert_eq!(in_turn, self.plan.turn.is_some() && !self.cached);
+            buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+            Ok(())
+        }
+
+        fn is_cached(&mut self, _: Span) -> bool {
+            self.cached
+        }
+    }
+
+    fn layout(bytes: &[u8], piece_len: u32) -> Layout {
+        let length = bytes.len() as u64;
+        let file = FileSpec {
+            path: "/a/b".into(),
+            length,
+            kind: SpecKind::Payload,
+        };
+        let geometry = Geometry::new(length, piece_len).unwrap();
+        Layout::new("/a".into(), geometry, vec![file]).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn all_ways_to_read_give_the_same_sums_and_only_what_is_not_cached_waits_for_its_turn(
+            len in 1usize..1_500_000,
+            exponent in 14u32..19,
+            most in prop::sample::select(vec![0, LANES * STEP, WHOLE]),
+            spins: bool,
+            cached: bool,
+            salt: u8,
+        ) {
+            let bytes: Vec<u8> = (0..len).map(|at| (at * 31 / 7) as u8 ^ salt).collect();
+            let layout = layout(&bytes, 1 << exponent);
+            let geometry = layout.geometry();
+            let plan = Plan::by(geometry, most, spins.then(Turn::default));
+            let (mut buffer, source) = (Vec::new(), Memory { bytes: &bytes, plan: &plan, cached });
+            let mut batch = Batch::new(&layout, &plan, true, source, &mut buffer);
+            let pieces: Vec<_> = geometry.all_pieces().collect();
+            let mut rest = &pieces[..];
+            while let Some(some) = batch.split(&mut rest) {
+                let most = if spins && !cached && !plan.is_whole() { 1 } else { LANES };
+                prop_assert!(some.len() == most || some.len() < most && rest.is_empty());
+                for (&piece, sum) in some.iter().zip(batch.hash(some).unwrap()) {
+                    let start = geometry.offset_of(piece) as usize;
+                    let bytes = &bytes[start..][..geometry.len_of(piece) as usize];
+                    let mut subtree = Subtree::begin(geometry, piece);
+                    subtree.update(bytes);
+                    prop_assert_eq!(sum.sha1, sha1(bytes));
+                    prop_assert_eq!(sum.subtree, Some(Subtree::of(&subtree)));
+                }
+            }
+            prop_assert!(buffer.len() <= plan.held());
+        }
     }
 }

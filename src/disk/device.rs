@@ -1,7 +1,9 @@
-//! What kind of device files lie on.
+//! What kind of device files lie on, and whose turn it is to read from one that spins.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{fstat, major, minor};
 
@@ -10,10 +12,21 @@ use super::place::Place;
 /// Where Linux shows its block devices by their numbers.
 const DEVICES: &str = "/sys/dev/block";
 
-/// Whether what is below `place` lies on a disk that spins, or says so: then a second stream of reads costs more than it brings.
-/// What cannot be told does not spin.
-pub(super) fn spins(place: &Place) -> bool {
-    fstat(place.folder()).is_ok_and(|found| spins_in(Path::new(DEVICES), found.st_dev))
+/// Whoever holds it may read from its device.
+pub(super) type Turn = Arc<Mutex<()>>;
+
+/// The devices that were met. One that gets the number of another later on is taken for that: only speed depends on it.
+static MET: Mutex<BTreeMap<u64, Option<Turn>>> = Mutex::new(BTreeMap::new());
+
+/// The turn of the device below `place`, one for the whole process, if that spins, or says so: then a second stream of reads costs
+/// more than it brings. What cannot be told does not spin.
+pub(super) fn turn(place: &Place) -> Option<Turn> {
+    let device = fstat(place.folder()).ok()?.st_dev;
+    let mut met = MET.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = met
+        .entry(device)
+        .or_insert_with(|| spins_in(Path::new(DEVICES), device).then(Turn::default));
+    turn.clone()
 }
 
 fn spins_in(devices: &Path, device: u64) -> bool {
@@ -31,6 +44,15 @@ mod tests {
     use super::*;
     use rustix::fs::makedev;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_lies_on_one_device_shares_one_turn() {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [one, other] = folders.each_ref().map(|folder| {
+            turn(&Place::open(folder.path()).unwrap()).map(|turn| Arc::as_ptr(&turn))
+        });
+        assert_eq!(one, other);
+    }
 
     #[test]
     fn disks_and_their_partitions_spin_alike_and_the_unknown_does_not() {

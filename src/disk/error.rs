@@ -163,9 +163,14 @@ impl DiskError {
         matches!(self, Self::Io { op: READ, .. })
     }
 
+    /// Whether a file is not there, or not what it was.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Vanished { .. } | Self::NotFound { .. })
+    }
+
     /// Whether a sync that ended so found all bytes on the disk, and only the file is not where, or what, it was.
     pub fn spares_pages(&self) -> bool {
-        matches!(self, Self::Vanished { .. } | Self::NotFound { .. })
+        self.is_missing()
     }
 
     /// Of two errors of one sync the one that costs more; the first if they cost the same.

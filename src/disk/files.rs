@@ -227,19 +227,6 @@ impl Files {
         })
     }
 
-    pub(super) fn is_good(&self, piece: PieceIndex, expected: [u8; 20]) -> Result<bool, DiskError> {
-        let good = if self.is_unwritten(piece)? {
-            Ok(self.hash_of_zeros(piece) == expected)
-        } else {
-            let checked = self.check(piece, expected, false);
-            checked.map(|checked| matches!(checked, Checked::Good { .. }))
-        };
-        match good {
-            Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => Ok(false),
-            other => other,
-        }
-    }
-
     pub(super) fn digest(&self) -> Result<[u8; 32], DiskError> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; CHUNK];

@@ -2,11 +2,12 @@
 //!
 //! [`hash_payload`] blocks the calling thread and uses threads of its own: it is for the command line.
 
+use std::array::from_fn;
 use std::thread::{self, ScopedJoinHandle};
 
 use sha1::{Digest, Sha1};
 
-use super::batch::{Batch, Plan, Queue, Sum};
+use super::batch::{Batch, LANES, Plan, Queue, Sum};
 use super::place::{Place, identity};
 use super::reader::Reader;
 use super::{DiskError, Layout, SpecKind, Subtree};
@@ -144,10 +145,12 @@ fn sums(
     let queue = Queue::new(&plan, &pieces, threads);
     let work = || {
         let fits = Subtree::fits(layout);
-        let mut batch = Batch::new(layout, &plan, fits, || Reader::new(layout, place));
+        let readers: [_; LANES] = from_fn(|_| Reader::new(layout, place));
+        let mut buffer = Vec::new();
+        let mut batch = Batch::new(layout, &plan, fits, readers, &mut buffer);
         let mut hashed = Vec::new();
-        while let Some(stretch) = queue.take() {
-            for some in stretch.chunks(batch.most()) {
+        while let Some(mut stretch) = queue.take() {
+            while let Some(some) = batch.split(&mut stretch) {
                 // One who failed has the others stop.
                 let sums = batch.hash(some).inspect_err(|_| queue.close())?;
                 hashed.extend(some.iter().copied().zip(sums));

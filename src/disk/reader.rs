@@ -2,10 +2,11 @@
 
 use std::fs::File;
 
+use super::batch::{LANES, Source};
 use super::file::is_hole;
 use super::place::{Place, identity};
-use super::uncached::{Way, read_no_further};
-use super::{DiskError, Layout};
+use super::uncached::{Way, is_cached, read_no_further};
+use super::{DiskError, Layout, Span};
 use crate::base::{FileIdentity, PieceIndex};
 
 /// Reads a layout's files for one thread, keeping the last one open.
@@ -136,5 +137,17 @@ impl<'a> Reader<'a> {
             }
         };
         Ok(&self.open.insert((at, file)).1)
+    }
+}
+
+/// One for each stream, which the kernel sees read in order.
+impl Source for [Reader<'_>; LANES] {
+    fn read(&mut self, stream: usize, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self[stream].read(offset, buffer)
+    }
+
+    fn is_cached(&mut self, span: Span) -> bool {
+        let file = self[0].open(span.file);
+        file.is_ok_and(|file| is_cached(file, span.offset, span.len))
     }
 }

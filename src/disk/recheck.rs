@@ -1,62 +1,61 @@
 //! Which pieces of an open payload are good, several at a time.
 
-use std::array::from_fn;
 use std::cell::RefCell;
 
-use super::DiskError;
-use super::batch::LANES;
+use super::batch::{Batch, Plan, Source, Sum};
 use super::files::Files;
-use super::hash::CHUNK;
-use super::sha1x2::Streams;
+use super::uncached::is_cached;
+use super::{DiskError, Span};
 use crate::base::PieceIndex;
 
-/// Bytes of each piece that are read and hashed before the next of each.
-const STEP: usize = CHUNK / LANES;
-
-/// Whether each of `pieces`, at most [`LANES`], has the hash that it should have. One of which something is missing has not.
+/// Whether each of `pieces`, at most [`LANES`](super::batch::LANES), has the hash that it should have. One of which something is
+/// missing has not; one that was never written is known without reading.
 ///
 /// # Errors
-/// As [`Files::is_good`].
+/// [`DiskError::CannotOpen`], [`DiskError::Outside`] or [`DiskError::Io`].
 pub(super) fn are_good(
     files: &Files,
     pieces: &[PieceIndex],
     hashes: &dyn Fn(PieceIndex) -> [u8; 20],
 ) -> Result<Vec<bool>, DiskError> {
-    let is_written = |piece: &PieceIndex| matches!(files.is_unwritten(*piece), Ok(false));
-    if pieces.iter().all(is_written) {
-        match sha1_of(files, pieces) {
-            Ok(found) => {
-                let good = pieces.iter().zip(found);
-                return Ok(good.map(|(&piece, sha1)| sha1 == hashes(piece)).collect());
-            }
-            // Something is missing of one of them, and nothing of the others.
-            Err(DiskError::NotFound { .. } | DiskError::Vanished { .. }) => {}
-            Err(error) => return Err(error),
+    let mut written = Vec::with_capacity(pieces.len());
+    for &piece in pieces {
+        if !files.is_unwritten(piece)? {
+            written.push(piece);
         }
     }
-    let good = pieces.iter();
-    good.map(|&piece| files.is_good(piece, hashes(piece)))
-        .collect()
+    let sums = hash(files, &written)?;
+    let mut sums = written.iter().zip(sums).peekable();
+    let is_good = |&piece| match sums.next_if(|(written, _)| **written == piece) {
+        None => files.hash_of_zeros(piece) == hashes(piece),
+        Some((_, sum)) => sum.is_ok_and(|sum| sum.sha1 == hashes(piece)),
+    };
+    Ok(pieces.iter().map(is_good).collect())
 }
 
-fn sha1_of(files: &Files, pieces: &[PieceIndex]) -> Result<[[u8; 20]; LANES], DiskError> {
+/// Of what is missing, that it is.
+fn hash(files: &Files, pieces: &[PieceIndex]) -> Result<Vec<Result<Sum, DiskError>>, DiskError> {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    let geometry = files.layout.geometry();
-    let mut streams = Streams::<LANES>::new();
+    let plan = Plan::modest(&files.layout, &files.place);
     BUFFER.with_borrow_mut(|buffer| {
-        buffer.resize(CHUNK, 0);
-        for at in (0..geometry.piece_len()).step_by(STEP) {
-            let mut lens = [0; LANES];
-            let lanes = pieces.iter().zip(&mut lens);
-            for ((piece, len), bytes) in lanes.zip(buffer.chunks_mut(STEP)) {
-                *len = (geometry.len_of(*piece).saturating_sub(at) as usize).min(STEP);
-                let offset = geometry.offset_of(*piece) + u64::from(at);
-                files.read(offset, &mut bytes[..*len])?;
-            }
-            streams.update(from_fn(|lane| &buffer[lane * STEP..][..lens[lane]]));
+        let mut batch = Batch::new(&files.layout, &plan, false, files, buffer);
+        let (mut rest, mut sums) = (pieces, Vec::with_capacity(pieces.len()));
+        while let Some(some) = batch.split(&mut rest) {
+            sums.extend(batch.hash_each(some, DiskError::is_missing)?);
         }
-        Ok(streams.finish())
+        Ok(sums)
     })
+}
+
+impl Source for &Files {
+    fn read(&mut self, _: usize, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        Files::read(self, offset, buffer)
+    }
+
+    fn is_cached(&mut self, span: Span) -> bool {
+        let file = self.file(span.file);
+        file.is_ok_and(|file| is_cached(file.file(), span.offset, span.len))
+    }
 }

@@ -200,7 +200,6 @@ mod native {
         _mm_setzero_si128, _mm_sha1msg1_epu32, _mm_sha1msg2_epu32, _mm_sha1nexte_epu32,
         _mm_sha1rnds4_epu32, _mm_shuffle_epi8, _mm_xor_si128,
     };
-    use std::array::from_fn;
 
     use super::{Block, State};
 
@@ -227,7 +226,11 @@ mod native {
         let mut e = states.each_ref().map(|state| load_e(state));
         let count = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
         for at in 0..count {
-            let mut lanes: [Lane; N] = from_fn(|n| Lane::begin(abcd[n], &blocks[n][at]));
+            // No closure here and below: its code may stay apart from these instructions, and then is called for each block.
+            let mut lanes = [Lane::begin(abcd[0], &blocks[0][at]); N];
+            for n in 1..N {
+                lanes[n] = Lane::begin(abcd[n], &blocks[n][at]);
+            }
             for n in 0..N {
                 lanes[n].first_rounds(e[n]);
             }
@@ -268,10 +271,10 @@ mod native {
             let reversed = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let (quarters, _) = block.as_chunks::<16>();
             let mut schedule = [_mm_setzero_si128(); 4];
-            for (words, quarter) in schedule.iter_mut().zip(quarters) {
-                // SAFETY: the sixteen bytes of `quarter` are read, wherever they lie.
-                let bytes = unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) };
-                *words = _mm_shuffle_epi8(bytes, reversed);
+            for n in 0..4 {
+                // SAFETY: the sixteen bytes of a quarter are read, wherever they lie.
+                let bytes = unsafe { _mm_loadu_si128(quarters[n].as_ptr().cast()) };
+                schedule[n] = _mm_shuffle_epi8(bytes, reversed);
             }
             Self {
                 abcd,
@@ -325,7 +328,6 @@ mod native {
         vsha1su0q_u32, vsha1su1q_u32, vst1q_u32,
     };
     use std::arch::is_aarch64_feature_detected;
-    use std::array::from_fn;
 
     use super::{Block, State};
 
@@ -355,7 +357,10 @@ mod native {
         let mut e = states.each_ref().map(|state| state[4]);
         let count = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
         for at in 0..count {
-            let mut lanes: [Lane; N] = from_fn(|n| Lane::begin(abcd[n], e[n], &blocks[n][at]));
+            let mut lanes = [Lane::begin(abcd[0], e[0], &blocks[0][at]); N];
+            for n in 1..N {
+                lanes[n] = Lane::begin(abcd[n], e[n], &blocks[n][at]);
+            }
             rounds!(lanes, 0: 0 1 2 3 4, 1: 5 6 7 8 9, 2: 10 11 12 13 14, 3: 15 16 17 18 19);
             for n in 0..N {
                 e[n] = e[n].wrapping_add(lanes[n].e);
@@ -375,10 +380,10 @@ mod native {
         fn begin(abcd: uint32x4_t, e: u32, block: &Block) -> Self {
             let (quarters, _) = block.as_chunks::<16>();
             let mut schedule = [vdupq_n_u32(0); 4];
-            for (words, quarter) in schedule.iter_mut().zip(quarters) {
-                // SAFETY: the sixteen bytes of `quarter` are read.
-                let bytes = unsafe { vld1q_u8(quarter.as_ptr()) };
-                *words = vreinterpretq_u32_u8(vrev32q_u8(bytes));
+            for n in 0..4 {
+                // SAFETY: the sixteen bytes of a quarter are read.
+                let bytes = unsafe { vld1q_u8(quarters[n].as_ptr()) };
+                schedule[n] = vreinterpretq_u32_u8(vrev32q_u8(bytes));
             }
             Self { abcd, e, schedule }
         }

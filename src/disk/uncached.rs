@@ -14,6 +14,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::Medium;
 use super::map::cached_pages;
+use super::sigbus::page_len;
 
 /// `RWF_DONTCACHE`: drop what this read brought in.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
@@ -108,6 +109,13 @@ pub(super) fn read_dont_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io
     }
 }
 
+/// Whether `len` bytes from `offset` on are in the page cache. False where the kernel does not tell.
+pub(super) fn is_cached(file: &File, offset: u64, len: u64) -> bool {
+    let page = page_len() as u64;
+    let pages = (offset + len).div_ceil(page) - offset / page;
+    len == 0 || cached_pages(file, offset, len) == Some(pages)
+}
+
 /// Asks the kernel not to read ahead in `file`. It is a hint: where it is not taken, only time and memory depend on it.
 pub(super) fn read_no_further(file: &File) {
     let _ = rustix::fs::fadvise(file, 0, None, Advice::Random);
@@ -123,7 +131,6 @@ fn windows(offset: u64, len: u64) -> impl Iterator<Item = u64> {
 mod tests {
     use super::*;
     use crate::disk::Kernel;
-    use crate::disk::sigbus::page_len;
     use std::io::Write;
     use std::os::unix::fs::FileExt;
 
@@ -165,6 +172,8 @@ mod tests {
             read_all(&file, way);
             let pages = LEN / 2 / page_len() as u64;
             assert_eq!(cached_pages(&file, 0, LEN / 2), Some(pages), "{way:?}");
+            assert!(is_cached(&file, 5, LEN / 2 - 5));
+            assert!(!is_cached(&file, LEN / 2 - 5, LEN / 2 + 5));
             let left = cached_pages(&file, LEN / 2, LEN / 2).unwrap();
             // The kernel's own means leave pages that another processor holds at that moment.
             let few = if way == Way::DontCache { pages / 8 } else { 0 };

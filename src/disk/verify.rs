@@ -2,13 +2,14 @@
 //!
 //! [`Verification::run`] and [`digest`] block the calling thread: they are for the command line.
 
+use std::array::from_fn;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::batch::{Batch, Plan, Queue, Sum};
+use super::batch::{Batch, LANES, Plan, Queue, Sum};
 use super::hash::{self, join, sha1_of_zeros};
 use super::look;
 use super::place::Place;
@@ -162,12 +163,13 @@ impl Survey<'_> {
     /// One thread's share.
     fn work(&self) -> Result<(), DiskError> {
         let (layout, subtrees) = (self.task.layout, self.task.subtrees);
-        let reader = || Reader::uncached(layout, self.place);
-        let mut batch = Batch::new(layout, self.plan, subtrees, reader);
+        let readers: [_; LANES] = from_fn(|_| Reader::uncached(layout, self.place));
+        let mut buffer = Vec::new();
+        let mut batch = Batch::new(layout, self.plan, subtrees, readers, &mut buffer);
         while let Some(stretch) = self.queue.take() {
             let mut present = Vec::new();
             for &piece in stretch {
-                match self.without_hashing(&mut batch, piece)? {
+                match self.without_hashing(&mut batch.source()[0], piece)? {
                     Some(finding) => self.tell(finding),
                     None => present.push(piece),
                 }
@@ -175,8 +177,16 @@ impl Survey<'_> {
                     return Ok(());
                 }
             }
-            for some in present.chunks(batch.most()) {
-                self.look(&mut batch, some)?;
+            let mut present = &present[..];
+            while let Some(some) = batch.split(&mut present) {
+                let is_own = |error: &DiskError| error.is_missing() || error.is_unreadable();
+                let sums = batch.hash_each(some, is_own)?;
+                for (&piece, sum) in some.iter().zip(sums) {
+                    self.tell(match sum {
+                        Ok(sum) => self.judge(piece, sum),
+                        Err(error) => Finding::of_trouble(piece, error)?,
+                    });
+                }
                 if self.is_stopped() {
                     return Ok(());
                 }
@@ -202,13 +212,13 @@ impl Survey<'_> {
     /// What is known of a piece without reading it, if that is enough.
     fn without_hashing(
         &self,
-        batch: &mut Batch<'_>,
+        reader: &mut Reader<'_>,
         piece: PieceIndex,
     ) -> Result<Option<Finding>, DiskError> {
         if !self.is_there(piece) {
             return Ok(Some(Finding::plain(piece, PieceState::Missing)));
         }
-        match batch.is_unwritten(piece) {
+        match reader.is_unwritten(piece) {
             Ok(false) => Ok(None),
             Ok(true) => {
                 let zeros = self.zeros.hash(self.task.layout.geometry().len_of(piece));
@@ -221,24 +231,6 @@ impl Survey<'_> {
             }
             Err(error) => Finding::of_trouble(piece, error).map(Some),
         }
-    }
-
-    /// Hashes pieces together, and each by itself if one of them cannot be read.
-    fn look(&self, batch: &mut Batch<'_>, pieces: &[PieceIndex]) -> Result<(), DiskError> {
-        match (batch.hash(pieces), pieces) {
-            (Ok(sums), _) => {
-                for (&piece, sum) in pieces.iter().zip(sums) {
-                    self.tell(self.judge(piece, sum));
-                }
-            }
-            (Err(error), &[piece]) => self.tell(Finding::of_trouble(piece, error)?),
-            (Err(_), _) => {
-                for piece in pieces {
-                    self.look(batch, std::slice::from_ref(piece))?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn judge(&self, piece: PieceIndex, sum: Sum) -> Finding {
