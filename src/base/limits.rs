@@ -37,14 +37,13 @@ pub const REQUEST_LEN_MAX: u32 = 128 << 10;
 pub const UPLOAD_QUEUE_MAX: usize = 2_000;
 /// Requests that we keep outstanding at one peer, if its `reqq` allows.
 pub const PIPELINE_MAX: usize = 1000;
-/// The `reqq` of a peer that does not tell: what old clients can take.
-pub const PIPELINE_UNTOLD: usize = 250;
+/// The `reqq` of a peer that does not tell: what libtorrent asks of such peers, so that all in use have met it. BEP 10 names 250, which
+/// a peer on a fast network sends in 2 ms, and then waits for us.
+pub const PIPELINE_UNTOLD: usize = 500;
 /// Largest extended message, in bytes, bar the metadata of a large torrent, which comes in 16 KiB pieces.
 pub const EXTENDED_LEN_MAX: usize = 256 << 10;
 /// Largest run of blocks handed from a connection to the disk at once, in bytes: a whole piece as a rule.
 pub const RUN_LEN_MAX: u32 = 4 << 20;
-/// Buffers of finished runs that a connection keeps for the next ones: one is being filled, one begun.
-pub const SPARE_BUFFERS_MAX: usize = 2;
 /// Silence after which a connection is dropped: BEP 3 has peers send a keep-alive every two minutes.
 pub const PEER_SILENCE: Duration = Duration::from_secs(150);
 /// We send a keep-alive after this long without sending anything.
@@ -197,6 +196,8 @@ pub const METADATA_BYTES_MAX: usize = 2 * METAINFO_MAX;
 /// Empty buffers of stored runs that are kept for the next ones, over all connections, in bytes: what waits for the disk as a
 /// rule. Fresh memory costs a page fault every 4 KiB.
 pub const SPARE_BYTES: usize = 16 << 20;
+/// Room of each network thread to read into, in bytes: more would fall out of the second-level cache.
+pub const READ_ROOM: usize = 256 << 10;
 /// Strangers: connections that have not said yet what they want. Honest ones say it at once.
 pub const STRANGERS_MAX: usize = 256;
 /// Connections of one torrent.

@@ -65,7 +65,7 @@ pub async fn run(stream: TcpStream, inquiry: Inquiry, ties: Ties) {
         stream,
         inquiry,
         ties,
-        inbox: Inbox::new(),
+        inbox: Inbox::default(),
     };
     let Err(gone) = connection.serve().await;
     if matches!(gone, Gone::Ordered) {
@@ -116,17 +116,13 @@ impl Connection {
     }
 
     fn receive(&mut self) -> Result<(), Gone> {
-        let space = self.inbox.space(self.inquiry.wanted());
-        let got = match self.stream.try_read(space) {
-            Ok(0) => return Err(Gone::HungUp),
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        self.inbox.filled(got);
-        let used = self.inquiry.receive(Instant::now(), self.inbox.bytes())?;
-        self.inbox.consume(used);
-        Ok(())
+        let wanted = self.inquiry.wanted();
+        let read = |room: &mut [u8]| self.stream.try_read(room);
+        let understand = |bytes: &[u8]| Ok::<_, Gone>(self.inquiry.receive(Instant::now(), bytes)?);
+        match self.inbox.receive(wanted, usize::MAX, read, understand)? {
+            Some(0) => Err(Gone::HungUp),
+            _ => Ok(()),
+        }
     }
 
     fn transmit(&mut self) -> Result<(), Gone> {

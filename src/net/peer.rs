@@ -117,7 +117,7 @@ pub async fn run<S: BlockSource>(stream: TcpStream, session: Session, ties: Ties
         ties,
         reader,
         writer,
-        inbox: Inbox::new(),
+        inbox: Inbox::default(),
         read_at: now,
         outbox: Outbox::default(),
         tally_at: now,
@@ -257,34 +257,27 @@ impl<S: BlockSource> Connection<S> {
     }
 
     fn receive(&mut self) -> Result<(), Gone> {
-        let space = self.inbox.space(self.session.wanted());
-        let turn = space.len().min(self.ties.down.quantum());
-        let got = match self.reader.try_read(&mut space[..turn]) {
-            Ok(0) => return Err(Gone::HungUp),
-            Ok(got) => got,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
+        let Self { session, ties, .. } = self;
+        let wanted = session.wanted();
+        let read = |room: &mut [u8]| self.reader.try_read(room);
+        let mut now = Instant::now();
+        let understand = |bytes: &[u8]| {
+            now = Instant::now();
+            find_buffers(session, &ties.spare, bytes.len());
+            Ok::<_, Gone>(session.receive(now, bytes)?)
         };
-        let now = Instant::now();
-        self.inbox.filled(got);
-        self.find_buffer();
-        let used = self.session.receive(now, self.inbox.bytes())?;
-        self.inbox.consume(used);
+        let most = ties.down.quantum();
+        let got = match self.inbox.receive(wanted, most, read, understand)? {
+            Some(0) => return Err(Gone::HungUp),
+            Some(got) => got,
+            None => return Ok(()),
+        };
         let wait = self.ties.down.take(now, got as u64);
         self.read_at = now + wait;
         if !wait.is_zero() {
             self.session.was_deaf(wait);
         }
         Ok(())
-    }
-
-    /// Gives the session memory for the blocks that come next.
-    fn find_buffer(&mut self) {
-        if let Some(len) = self.session.buffer_wanted()
-            && let Some(buffer) = self.ties.spare.take(len)
-        {
-            self.session.recycle(buffer);
-        }
     }
 
     fn choose_uploads(&mut self, now: Instant) {
@@ -302,5 +295,14 @@ impl<S: BlockSource> Connection<S> {
         let write = |bytes: &[u8]| writer.try_write(bytes);
         self.outbox
             .transmit(now, &mut self.session, source, up, write)
+    }
+}
+
+/// Gives the session memory for blocks of `bytes` bytes, as far as some is to be had.
+fn find_buffers(session: &mut Session, spare: &Spare, bytes: usize) {
+    while let Some(len) = session.buffer_wanted(bytes)
+        && let Some(buffer) = spare.take(len)
+    {
+        session.recycle(buffer);
     }
 }

@@ -143,7 +143,7 @@ mod tests {
         let now = Instant::now();
         let mut pipeline = Pipeline::new(now);
         feed(&mut pipeline, now, 5_000 * BLOCK_LEN, 3);
-        assert_eq!(pipeline.depth(), 250);
+        assert_eq!(pipeline.depth(), 500);
         pipeline.set_cap(3);
         assert_eq!(pipeline.depth(), 3);
         pipeline.set_cap(u32::MAX);

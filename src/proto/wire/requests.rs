@@ -2,12 +2,12 @@
 //!
 //! Guarantees that every granted block comes back exactly once, in a [`Event::Run`] or a [`Event::Returned`]. Blocks are
 //! requested in the order of the grants. A lost block is returned at once, so that another peer can be asked; received
-//! ones wait until nothing of their grant is open. A grant's buffer is allocated when its first block comes.
+//! ones wait until nothing of their grant is open. A grant's buffer is found when its first block comes.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::base::limits::{REQUEST_OVERDUE, RUN_LEN_MAX, SPARE_BUFFERS_MAX};
+use crate::base::limits::{REQUEST_OVERDUE, RUN_LEN_MAX};
 use crate::base::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
 
 use super::event::Event;
@@ -75,8 +75,6 @@ pub(super) struct Requests {
     late: u32,
     /// The request whose travel is being timed.
     timed: Option<(BlockRange, Instant)>,
-    /// Empty buffers to be filled again.
-    spare: Vec<Vec<u8>>,
 }
 
 impl Requests {
@@ -89,27 +87,28 @@ impl Requests {
             asked: 0,
             late: 0,
             timed: None,
-            spare: Vec::new(),
         }
     }
 
-    /// Takes a buffer that a run was in, for another run. Connections that owe nothing keep none.
+    /// Bytes of the first grant without a buffer, among those that the next `bytes` bytes are for if the peer answers in order.
+    pub(super) fn buffer_wanted(&self, bytes: usize) -> Option<usize> {
+        let mut before = 0;
+        let due = self.active.iter().take_while(|grant| {
+            let due = before < bytes;
+            before += grant.asked().count() * BLOCK_LEN as usize;
+            due
+        });
+        let bare = { due }.find(|grant| grant.is_bare());
+        bare.map(|grant| grant.range.len() as usize)
+    }
+
+    /// Gives the grant for which a buffer [is wanted](Self::buffer_wanted) one. Its content is lost.
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.open > 0
-            && self.spare.len() < SPARE_BUFFERS_MAX
-            && buffer.capacity() <= RUN_LEN_MAX as usize
-        {
+        if let Some(grant) = self.active.iter_mut().find(|grant| grant.is_bare()) {
             buffer.clear();
-            self.spare.push(buffer);
+            buffer.reserve_exact(grant.range.len() as usize);
+            grant.data = buffer;
         }
-    }
-
-    /// Bytes of the first grant that has no buffer, if none is kept for it.
-    pub(super) fn buffer_wanted(&self) -> Option<usize> {
-        let bare = |grant: &&Grant| grant.data.capacity() == 0;
-        let grant = self.active.iter().find(bare);
-        let grant = grant.filter(|_| self.spare.is_empty())?;
-        Some(grant.range.len() as usize)
     }
 
     /// Answers could not be heard for `time`, which is not held against the requests.
@@ -117,12 +116,6 @@ impl Requests {
         for grant in &mut self.active {
             grant.asked_at += time;
         }
-    }
-
-    /// Buffers kept for later runs.
-    #[cfg(test)]
-    pub(super) fn spares(&self) -> usize {
-        self.spare.len()
     }
 
     /// Blocks granted that have not come back.
@@ -182,8 +175,7 @@ impl Requests {
             self.late -= 1;
         }
         self.open -= 1;
-        if grant.data.capacity() == 0 {
-            grant.data = self.spare.pop().unwrap_or_default();
+        if grant.is_bare() {
             grant.data.reserve_exact(grant.range.len() as usize);
         }
         grant.store(index, data);
@@ -264,7 +256,6 @@ impl Requests {
             self.lose(last, events, |_, _| true);
         }
         self.unqueue(events, Some);
-        self.spare = Vec::new();
     }
 
     /// Returns what was not requested yet, but for the pieces that `keep` names.
@@ -332,9 +323,6 @@ impl Requests {
 
     /// Hands over what came of a grant that has nothing open.
     fn finish(&mut self, at: usize, events: &mut VecDeque<Event>) {
-        if self.open == 0 {
-            self.spare = Vec::new();
-        }
         let Some(grant) = self.active.remove(at) else {
             return;
         };
@@ -399,6 +387,11 @@ impl Grant {
         self.next = index + 1;
         self.asked_at = now;
         Some(index)
+    }
+
+    /// Whether no memory was found for the bytes yet.
+    fn is_bare(&self) -> bool {
+        self.data.capacity() == 0
     }
 
     fn asked(&self) -> impl Iterator<Item = (usize, Block)> + '_ {

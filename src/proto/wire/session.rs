@@ -280,16 +280,15 @@ impl Session {
         self.uploads.clear();
     }
 
-    /// Gives the buffer of an [`Event::Run`] back once its bytes are where they belong. Optional, and worth much: fresh
-    /// memory costs more than the copy into it.
-    pub fn recycle(&mut self, buffer: Vec<u8>) {
-        self.requests.recycle(buffer);
+    /// Bytes of the first buffer that is lacking for blocks of `bytes` bytes, if the peer answers in order; `None` if none is.
+    pub fn buffer_wanted(&self, bytes: usize) -> Option<usize> {
+        self.requests.buffer_wanted(bytes)
     }
 
-    /// Bytes of a buffer that the next blocks could use, if there is none for them yet: one to be found for
-    /// [`recycle`](Self::recycle).
-    pub fn buffer_wanted(&self) -> Option<usize> {
-        self.requests.buffer_wanted()
+    /// Gives the blocks for which a buffer [is wanted](Self::buffer_wanted) that of an earlier [`Event::Run`], whose bytes are where
+    /// they belong. Optional, and worth much: fresh memory costs more than the copy into it.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.requests.recycle(buffer);
     }
 
     /// What the peer sent was not read for `time`, up to now or from now on: that long its silence says nothing of it.

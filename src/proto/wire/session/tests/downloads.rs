@@ -250,10 +250,14 @@ fn a_request_that_later_ones_overtook_is_given_up() {
 fn a_buffer_given_back_is_filled_again() {
     let now = Instant::now();
     let mut session = unchoked(now, true);
-    let mut places = Vec::new();
-    session.grant(now, run(9, 0..1));
+    let (mut places, mut buffer) = (Vec::new(), None);
     for piece in 0..3 {
         session.grant(now, run(piece, 0..2));
+        let wanted = session.buffer_wanted(1);
+        assert_eq!(wanted, Some(2 * BLOCK_LEN as usize));
+        if let Some(buffer) = buffer.take() {
+            session.recycle(buffer);
+        }
         send_block(&mut session, now, piece, 1);
         send_block(&mut session, now, piece, 0);
         for event in events(&mut session) {
@@ -266,12 +270,32 @@ fn a_buffer_given_back_is_filled_again() {
                     }
                 );
                 places.push(data.as_ptr());
-                session.recycle(data);
+                buffer = Some(data);
             }
         }
     }
     assert_eq!(places, [places[0]; 3]);
-    // An idle connection keeps none.
-    session.close();
-    assert_eq!(session.requests.spares(), 0);
+    assert_eq!(
+        session.buffer_wanted(usize::MAX),
+        None,
+        "nothing is to come"
+    );
+}
+
+#[test]
+fn a_buffer_is_wanted_only_for_what_comes_next() {
+    let now = Instant::now();
+    let mut session = unchoked(now, true);
+    session.grant(now, run(0, 0..2));
+    session.grant(now, run(1, 0..3));
+    let len = BLOCK_LEN as usize;
+    session.recycle(Vec::new());
+    assert_eq!(session.buffer_wanted(0), None);
+    assert_eq!(session.buffer_wanted(2 * len), None);
+    assert_eq!(session.buffer_wanted(2 * len + 1), Some(3 * len));
+    send_block(&mut session, now, 0, 0);
+    assert_eq!(session.buffer_wanted(len + 1), Some(3 * len));
+    // A block out of order finds memory of its own.
+    send_block(&mut session, now, 1, 2);
+    assert_eq!(session.buffer_wanted(usize::MAX), None);
 }
