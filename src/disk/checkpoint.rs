@@ -18,8 +18,8 @@ pub struct Pace {
     pub shortest: Duration,
     /// Longest time that pieces gather.
     pub longest: Duration,
-    /// Most bytes that are verified and not durable. A quarter of that is synced without waiting: what is asked for and on its way counts
-    /// as well, and the rest should not be full before the disk is done.
+    /// Most bytes that are verified and not durable. A part of that is synced without waiting, so that the rest does not fill before the disk
+    /// is done: half, and of a disk that is quick a quarter, for what is asked for and on its way counts as well.
     pub window: u64,
 }
 
@@ -39,6 +39,8 @@ impl Default for Pace {
 pub struct Checkpoint {
     pace: Pace,
     interval: Duration,
+    /// What the last sync took.
+    took: Duration,
     gathered: Set,
     /// When the first piece of `gathered` came.
     since: Instant,
@@ -61,6 +63,7 @@ impl Checkpoint {
         Self {
             pace,
             interval: pace.shortest,
+            took: Duration::ZERO,
             gathered: Set::default(),
             since: now,
             frozen: None,
@@ -93,12 +96,18 @@ impl Checkpoint {
         if self.frozen.is_some() || self.gathered.pieces.is_empty() {
             return None;
         }
-        let now = self.forced || self.gathered.bytes >= self.pace.window / 4;
+        let now = self.forced || self.gathered.bytes >= self.enough();
         Some(if now {
             self.since
         } else {
             self.since + self.interval
         })
+    }
+
+    /// Bytes that are synced without waiting.
+    fn enough(&self) -> u64 {
+        let quick = self.took < self.pace.shortest;
+        self.pace.window / if quick { 4 } else { 2 }
     }
 
     /// Freezes what is gathered and says what it is: sync these, commit their bits, then call [`finished`](Self::finished) or
@@ -117,6 +126,7 @@ impl Checkpoint {
 
     /// The frozen set is durable, which took `took`; gives the set back.
     pub fn finished(&mut self, took: Duration) -> Vec<PieceIndex> {
+        self.took = took;
         // One slow sync is believed at once, a quick one only by and by: a disk that stalls now and then is a slow disk.
         let wish = took.saturating_mul(Self::SHARE).max(self.interval / 2);
         self.interval = wish.clamp(self.pace.shortest, self.pace.longest);
@@ -199,6 +209,20 @@ mod tests {
             checkpoint.due(start),
             "the wish outlives the checkpoint under way"
         );
+    }
+
+    #[test]
+    fn a_slow_disk_is_given_more_at_once() {
+        let start = Instant::now();
+        let mut checkpoint = Checkpoint::new(start, Pace::default());
+        checkpoint.on_verified(start, piece(0), 16 * MIB);
+        assert!(checkpoint.due(start));
+        checkpoint.begin();
+        checkpoint.finished(ms(250));
+        checkpoint.on_verified(start, piece(1), 31 * MIB);
+        assert!(!checkpoint.due(start));
+        checkpoint.on_verified(start, piece(2), MIB);
+        assert!(checkpoint.due(start));
     }
 
     #[test]
@@ -299,9 +323,9 @@ mod tests {
                 let may = frozen.is_none() && !gathered.is_empty();
                 prop_assert!(may || !due, "nothing to do, or one is under way");
                 let waited = now - since;
-                let must = forced || gathered.len() >= 2 || waited >= pace.longest;
+                let must = forced || gathered.len() >= 4 || waited >= pace.longest;
                 prop_assert!(due || !(may && must));
-                prop_assert!(!due || must || waited >= pace.shortest);
+                prop_assert!(!due || must || gathered.len() >= 2 || waited >= pace.shortest);
                 if due {
                     prop_assert_eq!(checkpoint.begin(), gathered.clone());
                     frozen = Some(std::mem::take(&mut gathered));

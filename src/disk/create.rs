@@ -310,7 +310,7 @@ impl Making<'_> {
             && let Some(&some) = files.first()
             && !elsewhere
             && Volume::is_worth(files.len() + folders.len())
-            && volume.sync_whole().is_ok()
+            && volume.sync_whole()
         {
             return self.sync_made(some);
         }

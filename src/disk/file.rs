@@ -230,8 +230,9 @@ impl OpenFile {
     /// It went well.
     ///
     /// # Errors
-    /// If a page of the mapping was lost before it.
+    /// If a page of the mapping was lost before it, or an earlier sync failed.
     pub(super) fn end_sync(&self) -> Result<(), DiskError> {
+        self.check_poison()?;
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(map) = &*map {
             if map.is_poisoned() {

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -312,53 +311,57 @@ impl Files {
         &self,
         touched: &[usize],
     ) -> Result<Option<Vec<(usize, FileIdentity)>>, DiskError> {
+        let Some(volume) = &self.volume else {
+            return Ok(None);
+        };
+        let here = |&at: &usize| {
+            let inode = self.inodes[at].get();
+            inode.is_some_and(|&(device, _)| volume.holds(device))
+        };
         // As of now: what is written meanwhile is stale again.
-        let stale: Vec<usize> = self.with_stale_times().collect();
+        let stale: Vec<usize> = self.with_stale_times().filter(here).collect();
         let set_stale = |to| {
             for &at in &stale {
                 self.stale_times[at].store(to, Ordering::Release);
             }
         };
         set_stale(false);
-        let synced = self.sync_volume();
-        let Ok(Some(volume)) = synced else {
+        // A filesystem that is mounted below the folder is not synced.
+        if !touched.iter().all(here) || !self.sync_volume() {
             set_stale(true);
-            return synced.map(|_| None);
-        };
-        let identities = touched.iter().map(|&at| Ok((at, self.identity_of(at)?)));
-        let identities = identities.collect::<Result<Vec<_>, DiskError>>()?;
-        if !self.place.is_there() {
-            return Err(DiskError::vanished(self.layout.root()));
+            return Ok(None);
         }
-        // A filesystem that is mounted below the folder was not synced.
-        let here = identities
-            .iter()
-            .all(|(_, identity)| volume.holds(identity.device));
-        Ok(here.then_some(identities))
+        let mut identities = Vec::with_capacity(touched.len());
+        let mut failed: Option<DiskError> = None;
+        for &at in touched {
+            match self.identity_of(at) {
+                Ok(identity) => identities.push((at, identity)),
+                Err(error) => {
+                    failed = Some(match failed {
+                        Some(before) => before.or_graver(error),
+                        None => error,
+                    });
+                }
+            }
+        }
+        if failed.is_none() && !self.place.is_there() {
+            failed = Some(DiskError::vanished(self.layout.root()));
+        }
+        failed.map_or(Ok(Some(identities)), Err)
     }
 
-    /// Syncs a whole filesystem and with it every file that is not synced, and says which; `None` if that cannot be done, or did not
-    /// suffice.
-    fn sync_volume(&self) -> Result<Option<Arc<Volume>>, DiskError> {
-        // Whoever only reads has no failure of his own to hear of, and keeps no descriptor for it.
-        let volume = self.volume.clone().or_else(|| Volume::of(&self.place));
-        let is_here = |file: &OpenFile, volume: &Volume| {
-            let found = file.file().metadata();
-            found.is_ok_and(|found| volume.holds(found.dev()))
-        };
-        let mut locked = self.locked.values();
-        let Some(volume) = volume else {
-            return Ok(None);
-        };
-        let Some(some) = locked.find(|file| is_here(file, &volume)) else {
-            return Ok(None);
+    /// Syncs the whole filesystem and with it every file that is not synced; false if that cannot be done. Only what was written
+    /// after this payload was opened is certain then: of what failed before, perhaps another was told.
+    fn sync_volume(&self) -> bool {
+        let is_here = |file: &&Arc<OpenFile>| file.volume().is_some();
+        let (Some(volume), Some(some)) = (&self.volume, self.locked.values().find(is_here)) else {
+            return false;
         };
         let open = self.open_files().into_iter();
         let (here, elsewhere): (Vec<_>, Vec<_>) = open
             .filter(|file| file.is_dirty())
             .partition(|file| file.volume().is_some());
-        let together = elsewhere.is_empty() && volume.sync(&here, some)?;
-        Ok(together.then_some(volume))
+        elsewhere.is_empty() && volume.sync(&here, some)
     }
 
     /// What a file is that was synced.
@@ -428,7 +431,7 @@ impl Files {
     pub(super) fn sync_dirty(&self) -> Result<(), DiskError> {
         let open = self.open_files();
         let dirty = || open.iter().filter(|file| file.is_dirty());
-        if Self::may_sync_together(dirty().count()) && self.sync_volume()?.is_some() {
+        if Self::may_sync_together(dirty().count()) && self.sync_volume() {
             return Ok(());
         }
         dirty().map(|file| file.sync()).fold(Ok(()), Result::and)

@@ -85,7 +85,8 @@ impl Handles {
         Some(Arc::clone(&entry.file))
     }
 
-    /// Closes files until there is room for one more. Files in use stay, so the cap may be passed by as many as there are threads.
+    /// Closes files until there is room for one more. Files in use stay, so the cap may be passed by as many as there are threads,
+    /// and for as long as many are synced together.
     fn make_room(&self) {
         // Each round closes files or cleans one; a file that another thread makes dirty again must not hold us up for ever.
         for _ in 0..4 {
@@ -109,7 +110,7 @@ impl Handles {
                 file.is_dirty() && file.volume().is_some_and(same)
             };
             let others: Vec<_> = self.of(key.0).into_iter().filter(together).collect();
-            if Volume::is_worth(others.len()) && volume.sync(&others, dirty)? {
+            if Volume::is_worth(others.len()) && volume.sync(&others, dirty) {
                 return Ok(());
             }
         }

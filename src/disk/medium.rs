@@ -59,8 +59,8 @@ pub trait Medium: std::fmt::Debug + Send + Sync {
 
     /// `syncfs`: whatever is on the filesystem of the folder `at`, content, lengths, times and names, as it is now, survives a power cut;
     /// the content perhaps only after the [`sync_data`](Self::sync_data) of some file there. An error of the kind
-    /// [`io::ErrorKind::Unsupported`] if this cannot promise as much, or would take long, as here. Any other tells that something failed since `at`
-    /// was opened, once; what it was is told by a sync of each file.
+    /// [`io::ErrorKind::Unsupported`], and without a number of the system's, if this cannot promise as much, or would take long, as here. Any
+    /// other tells that something failed since `at` was opened, once; what it was is told by a sync of each file.
     fn sync_filesystem(&self, _at: BorrowedFd<'_>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -184,7 +184,10 @@ impl Payload {
         pieces: Vec<PieceIndex>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
         let touched = self.touched(&pieces);
-        self.sync_files(touched, Files::sync).await
+        match self.sync_together(&touched).await? {
+            Some(synced) => Ok(synced),
+            None => self.sync_files(touched, Files::sync).await,
+        }
     }
 
     /// As [`Payload::sync`], and the times of these files, of all that were written to, and of those in [doubt](Payload::doubt_times):
@@ -198,7 +201,44 @@ impl Payload {
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
         let mut touched = self.touched(&pieces);
         touched.extend(self.files.with_stale_times());
+        match self.sync_together(&touched).await? {
+            Some(synced) => Ok(synced),
+            None => self.sync_files(touched, Files::sync_with_times).await,
+        }
+    }
+
+    /// As [`Payload::sync`], or [`Payload::sync_with_times`], of pieces that were found in files rather than written to this payload: file by
+    /// file, for of a write-back that failed before it was opened no more than the file itself may tell.
+    ///
+    /// # Errors
+    /// As [`Payload::sync`].
+    pub async fn sync_found(
+        &self,
+        pieces: Vec<PieceIndex>,
+        times: bool,
+    ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
+        let mut touched = self.touched(&pieces);
+        if !times {
+            return self.sync_files(touched, Files::sync).await;
+        }
+        touched.extend(self.files.with_stale_times());
         self.sync_files(touched, Files::sync_with_times).await
+    }
+
+    async fn sync_together(
+        &self,
+        touched: &BTreeSet<usize>,
+    ) -> Result<Option<Vec<(usize, FileIdentity)>>, DiskError> {
+        if !Files::may_sync_together(touched.len()) {
+            return Ok(None);
+        }
+        let (files, touched) = (
+            Arc::clone(&self.files),
+            touched.iter().copied().collect::<Vec<_>>(),
+        );
+        self.disk
+            .run_slow(move || files.sync_together(&touched))
+            .await
     }
 
     /// An earlier run may have left the files with times that are not on the medium, though their bytes are.
@@ -221,13 +261,6 @@ impl Payload {
         sync: fn(&Files, usize) -> Result<FileIdentity, DiskError>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
         let touched: Vec<usize> = touched.into_iter().collect();
-        if Files::may_sync_together(touched.len()) {
-            let (files, touched) = (Arc::clone(&self.files), touched.clone());
-            let job = move || files.sync_together(&touched);
-            if let Some(synced) = self.disk.run_slow(job).await? {
-                return Ok(synced);
-            }
-        }
         let mut pending = Vec::new();
         // One share for each thread: more jobs would only crowd out the syncs of other torrents.
         for share in touched.chunks(touched.len().div_ceil(super::pool::SLOW_THREADS).max(1)) {

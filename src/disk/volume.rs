@@ -1,20 +1,21 @@
 //! The filesystem below a payload, synced as a whole: one call where many files wait, instead of one or two for each.
 //!
-//! The kernel tells of a failed write-back once to every descriptor that was open before (Linux 5.8), and a sync of the whole
-//! filesystem says only that there was one, not whose. So each payload has a descriptor of its own, opened before it writes
-//! anything; and if that sync fails, every unsynced file of the payload is synced by itself, which tells (R6).
+//! The kernel tells of a failed write-back once to every descriptor that was open before, and a sync of the whole filesystem says only
+//! that there was one, not whose. So each payload has a descriptor of its own, opened before it writes anything; and once
+//! that has told of a failure, its files are synced one by one for good, which tells whose it was (R6).
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::Medium;
 use super::file::OpenFile;
 use super::place::Place;
-use super::{DiskError, Medium};
 use crate::base::limits::{FOREIGN_DIRTY_MAX, SYNC_TOGETHER};
 
 /// A payload's own descriptor of the filesystem that holds its folder.
@@ -25,6 +26,8 @@ pub(super) struct Volume {
     medium: Arc<dyn Medium>,
     /// Held while it is synced: a failure is told once only, to whoever syncs first.
     syncing: Mutex<()>,
+    /// It has failed once. What that struck is not known, so its later success says nothing.
+    failed: AtomicBool,
 }
 
 impl Volume {
@@ -34,12 +37,12 @@ impl Volume {
         let folder = File::from(folder.ok()?);
         let device = folder.metadata().ok()?.dev();
         let medium = Arc::clone(place.medium());
-        let syncing = Mutex::default();
         Some(Arc::new(Self {
             folder,
             device,
             medium,
-            syncing,
+            syncing: Mutex::default(),
+            failed: AtomicBool::new(false),
         }))
     }
 
@@ -54,53 +57,44 @@ impl Volume {
     }
 
     /// Puts everything on the medium, but perhaps leaves it in the disk's own cache: XFS empties that only if there was something to put into
-    /// its log, but always for the sync of a file, which is to follow.
-    ///
-    /// # Errors
-    /// As [`Medium::sync_filesystem`].
-    pub(super) fn sync_whole(&self) -> io::Result<()> {
-        self.medium.sync_filesystem(self.folder.as_fd())
+    /// its log, but always for the sync of a file, which is to follow. False if that cannot be done, or not be relied on.
+    pub(super) fn sync_whole(&self) -> bool {
+        if self.failed.load(Ordering::Acquire) {
+            return false;
+        }
+        match self.medium.sync_filesystem(self.folder.as_fd()) {
+            Ok(()) => true,
+            Err(error) => {
+                let tried = error.raw_os_error().is_some();
+                self.failed.fetch_or(tried, Ordering::AcqRel);
+                false
+            }
+        }
     }
 
-    /// Puts every byte written so far to `files` on the medium, with everything else on the filesystem, their times among it. They must be
-    /// all of a payload's files here that are not synced; `some` is any of its files here. False if that cannot be done: then
-    /// they are to be synced one by one.
-    ///
-    /// # Errors
-    /// As [`OpenFile::sync`] of those that failed, which are poisoned.
-    pub(super) fn sync(&self, files: &[Arc<OpenFile>], some: &OpenFile) -> Result<bool, DiskError> {
+    /// Puts every byte written so far on the medium, and with it all else on the filesystem, the files' times among it. `files` are those
+    /// of the payload that count as not synced, and `some` is any of its files here. False if that cannot be done: then they are to be synced one
+    /// by one. What became of a file that lost something tells [`OpenFile::sync`].
+    pub(super) fn sync(&self, files: &[Arc<OpenFile>], some: &OpenFile) -> bool {
         let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun: Vec<_> = files.iter().map(|file| (file, file.begin_sync())).collect();
-        let whole = self.sync_whole();
-        let done = match whole {
-            Ok(()) => some.sync().map(|()| true),
-            Err(_) => Ok(false),
-        };
-        if let Ok(true) = done {
-            let failed = files.iter().filter_map(|file| file.end_sync().err());
-            return gravest(failed).map_or(done, Err);
-        }
+        let done = self.sync_whole() && some.sync().is_ok();
         for (file, unsynced) in begun {
-            file.take_back(unsynced);
+            if done {
+                // A page of a mapping that was lost poisons the file.
+                let _ = file.end_sync();
+            } else {
+                file.take_back(unsynced);
+            }
         }
-        if whole.is_err_and(|error| error.kind() == io::ErrorKind::Unsupported) {
-            return done;
-        }
-        // Whose it was is asked now: it will not be told again that something failed.
-        let failed = files.iter().filter_map(|file| file.sync().err());
-        gravest(failed.chain(done.err())).map_or(Ok(false), Err)
+        done
     }
 }
 
-/// The gravest of all of them, once all have happened.
-fn gravest(failed: impl Iterator<Item = DiskError>) -> Option<DiskError> {
-    failed.reduce(DiskError::or_graver)
-}
-
-/// `syncfs`, on filesystems where that does all that syncs of each file do, and tells of each failure; and unless others have so
-/// much to be written that it would take long.
+/// `syncfs`, on filesystems where that does all that syncs of each file do, and tells of each failure; and unless there is so
+/// much to be written, by others that is, that it would take long.
 pub(super) fn sync_filesystem(at: BorrowedFd<'_>) -> io::Result<()> {
-    if !tells_failures() || !is_whole(at) || foreign_dirty()? > FOREIGN_DIRTY_MAX {
+    if !tells_failures() || !is_whole(at) || dirty() > FOREIGN_DIRTY_MAX {
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(rustix::fs::syncfs(at)?)
@@ -116,11 +110,11 @@ fn is_whole(at: BorrowedFd<'_>) -> bool {
     matches!(magic, Ok(EXT4 | XFS | BTRFS))
 }
 
-/// Linux before 5.8 loses errors of single files.
+/// Linux before 5.8 loses errors of single files, and before 5.17 those of the filesystem's journal.
 fn tells_failures() -> bool {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
-    release_of(&release).is_some_and(|release| release >= (5, 8))
+    release_of(&release).is_some_and(|release| release >= (5, 17))
 }
 
 /// The first two numbers of a kernel's release.
@@ -130,8 +124,8 @@ fn release_of(text: &str) -> Option<(u32, u32)> {
 }
 
 /// Bytes that wait to be written, of all programs: ours are within [`CHECKPOINT_BYTES`](crate::base::limits::CHECKPOINT_BYTES) a torrent.
-fn foreign_dirty() -> io::Result<u64> {
-    Ok(dirty_of(&std::fs::read_to_string("/proc/meminfo")?))
+fn dirty() -> u64 {
+    std::fs::read_to_string("/proc/meminfo").map_or(u64::MAX, |text| dirty_of(&text))
 }
 
 /// What `/proc/meminfo` says of unwritten bytes; as many as one likes if it does not.

@@ -364,12 +364,10 @@ impl Preparation<'_> {
         if !plan.clean || !plan.recheck.is_empty() {
             payload.doubt_times();
         }
-        let synced = if finished {
-            payload.sync_with_times(new).await
-        } else {
-            payload.sync(new).await
-        };
-        if let Err(error) = synced {
+        // Blocks of a run that was killed count once the rest of their piece is there: then nobody asks what became of them any more.
+        let blocks = plan.partial.iter().filter(|_| !plan.clean);
+        let here = new.into_iter().chain(blocks.map(|range| range.piece()));
+        if let Err(error) = payload.sync_found(here.collect(), finished).await {
             // R6: nobody may take pages for good later that the disk never saw.
             store.clear(info_hash, numbers).await?;
             return Err(error.into());
