@@ -222,8 +222,8 @@ pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Jobs that wait for one disk thread. Whoever submits more waits with them.
 pub const DISK_QUEUE: usize = 64;
 /// Payload files open at once, over all torrents, besides the locked ones; fewer if the system allows fewer. Files with bytes not
-/// yet synced are closed last, and synced before.
-pub const OPEN_FILES: usize = 256;
+/// yet synced are closed last, and synced before: more files than a checkpoint's window takes in small ones, or writes wait for syncs.
+pub const OPEN_FILES: usize = 1_024;
 /// Files of one torrent that are locked and kept open, the first ones: two programs that fight over one payload meet there.
 pub const LOCKED_FILES: usize = 16;
 /// Files from which on they are synced with their whole filesystem instead of one by one.
