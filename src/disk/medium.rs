@@ -214,6 +214,10 @@ pub(super) fn read_exact(
     Ok(())
 }
 
+/// Bytes of one write: the kernel puts longer ones into larger folios, which are of memory that was free for long, and that costs a
+/// virtual machine a fault for each page.
+const WRITE_AT_ONCE: usize = 256 << 10;
+
 /// Writes until `data` is written.
 ///
 /// # Errors
@@ -225,7 +229,8 @@ pub(super) fn write_all(
     mut data: &[u8],
 ) -> io::Result<()> {
     while !data.is_empty() {
-        match medium.write(file, offset, data) {
+        let next = &data[..data.len().min(WRITE_AT_ONCE)];
+        match medium.write(file, offset, next) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 data = &data[written..];
