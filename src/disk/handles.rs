@@ -85,7 +85,7 @@ impl Handles {
         Some(Arc::clone(&entry.file))
     }
 
-    /// Closes files until there is room for one more. Files in use stay, so the cap may be passed by as many as there are threads,
+    /// Closes files until there is room for more. Files in use stay, so the cap may be passed by as many as there are threads,
     /// and for as long as many are synced together.
     fn make_room(&self) {
         // Each round closes files or cleans one; a file that another thread makes dirty again must not hold us up for ever.
@@ -117,18 +117,17 @@ impl Handles {
         dirty.sync()
     }
 
-    /// Closes clean files until there is room. If there are not enough of them, gives the unsynced one to clean next.
+    /// Closes clean files until there is room, and some more, as finding those used longest ago means looking at all. If there are not
+    /// enough of them, gives the unsynced one to clean next.
     fn close_clean(&self) -> Option<(Key, Arc<OpenFile>)> {
-        let mut closed = Vec::new();
         let mut table = self.table();
-        while table.entries.len() >= self.cap {
-            let Some(key) = table.oldest_idle(false) else {
-                break;
-            };
-            closed.extend(table.entries.remove(&key));
+        if table.entries.len() < self.cap {
+            return None;
         }
+        let excess = table.entries.len() + 1 - self.cap;
+        let closed = table.take_clean(excess + self.cap / 16);
         let full = table.entries.len() >= self.cap;
-        let dirty = if full { table.oldest_idle(true) } else { None };
+        let dirty = if full { table.oldest_dirty() } else { None };
         let dirty = dirty.and_then(|key| Some((key, Arc::clone(&table.entries.get(&key)?.file))));
         drop(table);
         // Closing a file may block.
@@ -137,12 +136,7 @@ impl Handles {
     }
 
     fn close_all_clean(&self) {
-        let mut closed = Vec::new();
-        let mut table = self.table();
-        while let Some(key) = table.oldest_idle(false) {
-            closed.extend(table.entries.remove(&key));
-        }
-        drop(table);
+        let closed = self.table().take_clean(usize::MAX);
         drop(closed);
     }
 
@@ -196,15 +190,31 @@ fn is_out_of_descriptors(error: &DiskError) -> bool {
 }
 
 impl Table {
-    /// The file used longest ago that nobody uses now. Nobody can start to while the table is locked.
-    fn oldest_idle(&self, dirty: bool) -> Option<Key> {
+    /// Takes out the clean files used longest ago, at most `count`.
+    fn take_clean(&mut self, count: usize) -> Vec<Entry> {
+        let mut clean: Vec<_> = self.idle(false).collect();
+        if count < clean.len() {
+            clean.select_nth_unstable(count);
+            clean.truncate(count);
+        }
+        let keys: Vec<_> = clean.into_iter().map(|(_, key)| key).collect();
+        let entries = keys.iter().map(|key| self.entries.remove(key));
+        entries.flatten().collect()
+    }
+
+    /// The unsynced file used longest ago.
+    fn oldest_dirty(&self) -> Option<Key> {
+        self.idle(true).min().map(|(_, key)| key)
+    }
+
+    /// The files that nobody uses now, and when each was used last. Nobody can start to while the table is locked.
+    fn idle(&self, dirty: bool) -> impl Iterator<Item = (u64, Key)> {
         self.entries
             .iter()
-            .filter(|(_, entry)| {
+            .filter(move |(_, entry)| {
                 Arc::strong_count(&entry.file) == 1 && entry.file.is_dirty() == dirty
             })
-            .min_by_key(|(_, entry)| entry.used)
-            .map(|(&key, _)| key)
+            .map(|(&key, entry)| (entry.used, key))
     }
 }
 
