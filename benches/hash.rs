@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use seedbank::base::Geometry;
 use seedbank::disk::{
     FileSpec, Layout, SpecKind, Streams, Verification, block_digests, hash_payload, sha1,
-    sha1_of_two,
+    sha1_of_each,
 };
 
 const PIECE: usize = 256 << 10;
@@ -28,7 +28,7 @@ fn pieces(criterion: &mut Criterion) {
     group.bench_function("one", |bencher| bencher.iter(|| sha1(black_box(a))));
     group.throughput(Throughput::Bytes(2 * PIECE as u64));
     group.bench_function("two at once", |bencher| {
-        bencher.iter(|| sha1_of_two(black_box(a), black_box(b)));
+        bencher.iter(|| sha1_of_each([black_box(a), black_box(b)]));
     });
     group.throughput(Throughput::Bytes(4 * PIECE as u64));
     group.bench_function("four at once", |bencher| {

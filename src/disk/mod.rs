@@ -56,7 +56,7 @@ pub use payload::Payload;
 pub use pool::Disk;
 pub use relocate::{Arrival, OnStep, Outlook, Relocation, Step};
 pub use scrub::Scrubbed;
-pub use sha1x2::{Streams, sha1_of_two};
+pub use sha1x2::{Streams, sha1_of_each};
 pub use subtree::Subtree;
 pub use verify::{Finding, PieceState, Verification, digest, identities};
 pub use walk::walk;

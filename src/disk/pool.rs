@@ -1,7 +1,7 @@
 //! The threads that block so that nobody else has to: bounded queues in, one answer out.
 //!
 //! Work on one piece always goes to the same thread, so it is done in the order in which it was submitted. Pieces that came whole, of
-//! which nothing else is under way, have threads of their own that take two at a time. So has what may take long without using the
+//! which nothing else is under way, have threads of their own that take several at a time. So has what may take long without using the
 //! processor (syncing, allocating), so that no transfer waits behind it, and re-reading what is shared, which nobody waits for.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::arrival::Arrival;
+use super::arrival::{self, Arrival};
 use super::create::{self, Access, Opened};
 use super::handles::Handles;
 use super::look::{self, Found};
@@ -169,7 +169,10 @@ impl Disk {
         // A file takes one write at a time, so more threads than that would wait for each other.
         // Two at least: one disk that stalls must not hold up another.
         let threads = self.threads().div_ceil(2).max(2);
-        let start = || Lane::pairing("disk-write", threads, Arrival::settle);
+        let start = || {
+            let (most, together) = (arrival::AT_ONCE, Arrival::goes_with);
+            Lane::of("disk-write", threads, most, together, Arrival::settle)
+        };
         let lane = self.pool.arrivals.get_or_init(start);
         lane.leave(arrival).await;
     }
@@ -214,9 +217,11 @@ impl<T> Pending<T> {
 struct Lane<J> {
     queue: Mutex<Queue<J>>,
     ready: Condvar,
-    /// Whether two jobs that wait are taken at once.
-    pairs: bool,
-    work: fn(J, Option<J>),
+    /// Jobs that a thread takes if so many wait that go together.
+    at_once: usize,
+    together: fn(&J, &J) -> bool,
+    /// Empties what is given.
+    work: fn(&mut Vec<J>),
 }
 
 struct Queue<J> {
@@ -236,7 +241,12 @@ impl<J> std::fmt::Debug for Lane<J> {
 
 impl Lane<Job> {
     fn start(name: &str, threads: usize) -> Arc<Self> {
-        Self::of(name, threads, false, |job, _| job())
+        let work = |jobs: &mut Vec<Job>| {
+            for job in jobs.drain(..) {
+                job();
+            }
+        };
+        Self::of(name, threads, 1, |_, _| false, work)
     }
 
     async fn submit<T: Send + 'static>(
@@ -257,12 +267,13 @@ impl<J: Send + 'static> Lane<J> {
     /// What waits is left to the threads at work, one job to each; only what exceeds that wakes another.
     const PATIENCE: usize = 1;
 
-    /// A lane that takes two jobs at once where two wait.
-    fn pairing(name: &str, threads: usize, work: fn(J, Option<J>)) -> Arc<Self> {
-        Self::of(name, threads, true, work)
-    }
-
-    fn of(name: &str, threads: usize, pairs: bool, work: fn(J, Option<J>)) -> Arc<Self> {
+    fn of(
+        name: &str,
+        threads: usize,
+        at_once: usize,
+        together: fn(&J, &J) -> bool,
+        work: fn(&mut Vec<J>),
+    ) -> Arc<Self> {
         let lane = Arc::new(Self {
             queue: Mutex::new(Queue {
                 jobs: VecDeque::new(),
@@ -271,7 +282,8 @@ impl<J: Send + 'static> Lane<J> {
                 closed: false,
             }),
             ready: Condvar::new(),
-            pairs,
+            at_once,
+            together,
             work,
         });
         for _ in 0..threads {
@@ -304,44 +316,51 @@ impl<J: Send + 'static> Lane<J> {
         }
         queue.jobs.push_back(job);
         // Whoever is at work looks into the queue again before it rests.
-        if !self.pairs || queue.jobs.len() > Self::PATIENCE * queue.busy {
+        if self.at_once == 1 || queue.jobs.len() > Self::PATIENCE * queue.busy {
             self.ready.notify_one();
         }
         Ok(())
     }
 
     fn run(&self) {
-        while let Some((job, another)) = self.next() {
+        let mut jobs = Vec::with_capacity(self.at_once);
+        while self.next(&mut jobs) {
             // A job that panics has dropped its answer, which its asker sees as `Stopped`; the thread serves others too.
-            let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(job, another)));
+            let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(&mut jobs)));
             self.queue().busy -= 1;
+            jobs.clear();
         }
     }
 
-    /// Waits for a job; `None` once the lane is closed and empty.
-    fn next(&self) -> Option<(J, Option<J>)> {
+    /// Waits for a job, and takes it and those behind it that go with it; false once the lane is closed and empty.
+    fn next(&self, jobs: &mut Vec<J>) -> bool {
+        if self.at_once > 1 {
+            // Where processors are short, whoever brings jobs comes first, and more of them are there to be taken.
+            std::thread::yield_now();
+        }
         let mut queue = self.queue();
-        loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                queue.busy += 1;
-                let another = if self.pairs {
-                    queue.jobs.pop_front()
-                } else {
-                    None
-                };
-                for wake in queue.waiting.drain(..) {
-                    let _ = wake.send(());
-                }
-                return Some((job, another));
-            }
+        while queue.jobs.is_empty() {
             if queue.closed {
-                return None;
+                return false;
             }
             queue = self
                 .ready
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        queue.busy += 1;
+        jobs.extend(queue.jobs.pop_front());
+        while jobs.len() < self.at_once
+            && let Some(job) = queue
+                .jobs
+                .pop_front_if(|next| (self.together)(&jobs[0], next))
+        {
+            jobs.push(job);
+        }
+        for wake in queue.waiting.drain(..) {
+            let _ = wake.send(());
+        }
+        true
     }
 
     fn close(&self) {
@@ -403,6 +422,42 @@ mod tests {
             assert!(matches!(lost, Err(DiskError::Stopped)));
             assert_eq!(disk.run_slow(|| Ok(7)).await.unwrap(), 7);
         });
+    }
+
+    #[test]
+    fn a_thread_takes_together_only_what_goes_together_and_not_too_many() {
+        struct Entry {
+            payload: u32,
+            log: mpsc::Sender<Vec<u32>>,
+            gate: Option<mpsc::Receiver<()>>,
+        }
+        let work = |batch: &mut Vec<Entry>| {
+            let payloads = batch.iter().map(|entry| entry.payload).collect();
+            batch[0].log.send(payloads).unwrap();
+            for entry in batch.drain(..) {
+                entry.gate.map(|gate| gate.recv());
+            }
+        };
+        let lane = Lane::of("test", 1, 4, |a, b| a.payload == b.payload, work);
+        let (log, batches) = mpsc::channel();
+        let (open, gate) = mpsc::channel();
+        let entry = |payload, gate| Entry {
+            payload,
+            log: log.clone(),
+            gate,
+        };
+        runtime().block_on(async {
+            lane.leave(entry(0, Some(gate))).await;
+            assert_eq!(batches.recv().unwrap(), [0]);
+            for payload in [1, 1, 1, 1, 1, 2, 1] {
+                lane.leave(entry(payload, None)).await;
+            }
+        });
+        open.send(()).unwrap();
+        lane.close();
+        drop(log);
+        let batches: Vec<_> = batches.iter().collect();
+        assert_eq!(batches, [vec![1; 4], vec![1], vec![2], vec![1]]);
     }
 
     #[test]

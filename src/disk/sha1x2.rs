@@ -35,10 +35,10 @@ const INITIAL: State = [
     0xc3d2_e1f0,
 ];
 
-/// SHA-1 of each of two messages.
-pub fn sha1_of_two(a: &[u8], b: &[u8]) -> [[u8; 20]; 2] {
+/// SHA-1 of each of a few messages.
+pub fn sha1_of_each<const N: usize>(messages: [&[u8]; N]) -> [[u8; 20]; N] {
     let mut streams = Streams::new();
-    streams.update([a, b]);
+    streams.update(messages);
     streams.finish()
 }
 
@@ -437,7 +437,7 @@ mod tests {
     #[test]
     fn the_hashes_are_those_of_the_standard() {
         let million = vec![b'a'; 1_000_000];
-        let found = sha1_of_two(b"abc", &million);
+        let found = sha1_of_each([b"abc", &million[..]]);
         let hex = found.map(|hash| hash.map(|byte| format!("{byte:02x}")).concat());
         assert_eq!(hex[0], "a9993e364706816aba3e25717850c26c9cd0d89d");
         assert_eq!(hex[1], "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
@@ -449,7 +449,7 @@ mod tests {
             for b in [a, 0, 1, 55, 56, 63, 64, 65, 119, 120, 128] {
                 let (one, two) = (bytes(a, 1), bytes(b, 2));
                 let wanted = [known(&one), known(&two)];
-                assert_eq!(sha1_of_two(&one, &two), wanted, "{a} and {b} bytes");
+                assert_eq!(sha1_of_each([&one[..], &two]), wanted, "{a} and {b} bytes");
             }
         }
     }
