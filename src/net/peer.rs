@@ -29,6 +29,10 @@ use crate::swarm::PeerKey;
 /// Waiting this long for the torrent's task or for the byte budget counts as having been deaf to the peer.
 const AWAY: Duration = Duration::from_secs(1);
 
+/// Whoever read this much at once lets the torrent's task go on before reading more, so that the peer is asked for more while it still
+/// has something to send.
+const LARGE: usize = 64 << 10;
+
 /// An order from the torrent's task.
 #[derive(Debug)]
 pub enum Command {
@@ -169,7 +173,9 @@ impl<S: BlockSource> Connection<S> {
                 command = self.ties.commands.recv() => self.obey_all(command)?,
                 ready = self.reader.readable(), if may_read => {
                     ready?;
-                    self.receive()?;
+                    if self.receive()? == Turn::Used {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 ready = self.writer.writable(), if may_write => {
                     ready?;
@@ -256,7 +262,7 @@ impl<S: BlockSource> Connection<S> {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<(), Gone> {
+    fn receive(&mut self) -> Result<Turn, Gone> {
         let Self { session, ties, .. } = self;
         let wanted = session.wanted();
         let read = |room: &mut [u8]| self.reader.try_read(room);
@@ -270,14 +276,14 @@ impl<S: BlockSource> Connection<S> {
         let got = match self.inbox.receive(wanted, most, read, understand)? {
             Some(0) => return Err(Gone::HungUp),
             Some(got) => got,
-            None => return Ok(()),
+            None => return Ok(Turn::Over),
         };
         let wait = self.ties.down.take(now, got as u64);
         self.read_at = now + wait;
         if !wait.is_zero() {
             self.session.was_deaf(wait);
         }
-        Ok(())
+        Ok(if got >= LARGE { Turn::Used } else { Turn::Over })
     }
 
     fn choose_uploads(&mut self, now: Instant) {
