@@ -106,11 +106,13 @@ mod tests {
 
     #[test]
     fn the_status_line_counts_messages_and_nodes() {
-        let message = |dir| DhtMessage {
-            dir,
-            addr: "127.0.0.1:1".parse().unwrap(),
-            dialect: "krpc",
-            id: Hex(InfoHash([0; 20])),
+        let message = |dir| {
+            Box::new(DhtMessage {
+                dir,
+                addr: "127.0.0.1:1".parse().unwrap(),
+                dialect: "krpc",
+                id: Hex(InfoHash([0; 20])),
+            })
         };
         let mut standing = Standing::default();
         assert!(standing.summary().contains("looking"));

@@ -161,13 +161,13 @@ pub enum Event {
     },
     /// A node asks whether the other is there.
     #[serde(rename = "dht_ping")]
-    DhtPing(DhtMessage),
+    DhtPing(Box<DhtMessage>),
     /// The answer to a ping or an announce.
     #[serde(rename = "dht_pong")]
     DhtPong {
         /// Between whom.
         #[serde(flatten)]
-        message: DhtMessage,
+        message: Box<DhtMessage>,
         /// The asker's address as the answerer sees it.
         #[serde(skip_serializing_if = "Option::is_none")]
         observed: Option<SocketAddr>,
@@ -177,7 +177,7 @@ pub enum Event {
     DhtFindPeers {
         /// Between whom.
         #[serde(flatten)]
-        message: DhtMessage,
+        message: Box<DhtMessage>,
         /// The torrent or point.
         info_hash: Hex,
     },
@@ -186,7 +186,7 @@ pub enum Event {
     DhtPeers {
         /// Between whom.
         #[serde(flatten)]
-        message: DhtMessage,
+        message: Box<DhtMessage>,
         /// The torrent or point, if the dialect repeats it.
         #[serde(skip_serializing_if = "Option::is_none")]
         info_hash: Option<Hex>,
@@ -200,7 +200,7 @@ pub enum Event {
     DhtAnnounce {
         /// Between whom.
         #[serde(flatten)]
-        message: DhtMessage,
+        message: Box<DhtMessage>,
         /// The torrent.
         info_hash: Hex,
         /// Its TCP port; nothing if it is that of the datagram.
@@ -236,6 +236,9 @@ pub enum Event {
         message: String,
     },
 }
+
+// The queue of events is memory that a process holds once it was busy: 32,768 times this much.
+const _: () = assert!(size_of::<Event>() <= 104);
 
 /// Between whom a message of the DHT went.
 #[derive(Clone, Debug, Serialize)]

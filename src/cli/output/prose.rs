@@ -144,12 +144,12 @@ mod tests {
 
     #[test]
     fn single_messages_of_the_dht_are_told_only_when_asked_for() {
-        let ping = Event::DhtPing(DhtMessage {
+        let ping = Event::DhtPing(Box::new(DhtMessage {
             dir: "in",
             addr: "127.0.0.1:1".parse().unwrap(),
             dialect: "json",
             id: Hex(InfoHash([1; 20])),
-        });
+        }));
         assert_eq!(prose(&ping, 0), None);
         assert_eq!(prose(&ping, 1), None);
         assert_eq!(

@@ -13,14 +13,16 @@ pub(super) fn event(
     dialect: Dialect,
     message: Message,
 ) -> Option<Event> {
-    let between = |from: InfoHash| DhtMessage {
-        dir: match direction {
-            Direction::In => "in",
-            Direction::Out => "out",
-        },
-        addr,
-        dialect: dialect.as_str(),
-        id: Hex(from),
+    let between = |from: InfoHash| {
+        Box::new(DhtMessage {
+            dir: match direction {
+                Direction::In => "in",
+                Direction::Out => "out",
+            },
+            addr,
+            dialect: dialect.as_str(),
+            id: Hex(from),
+        })
     };
     match message.body {
         Body::Query { from, query, .. } => of_query(between(from.into()), &query),
@@ -46,7 +48,7 @@ pub(super) fn event(
     }
 }
 
-fn of_query(message: DhtMessage, query: &Query) -> Option<Event> {
+fn of_query(message: Box<DhtMessage>, query: &Query) -> Option<Event> {
     Some(match *query {
         Query::Ping => Event::DhtPing(message),
         Query::FindNode { target, .. } => Event::DhtFindPeers {
