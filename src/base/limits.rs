@@ -193,9 +193,9 @@ pub const METADATA_BYTES_MAX: usize = 2 * METAINFO_MAX;
 
 // --- net and engine: connections and queues ---------------------------------------------------
 
-/// Empty buffers of stored runs that are kept for the next ones, over all connections, in bytes: what waits for the disk as a
-/// rule. Fresh memory costs a page fault every 4 KiB.
-pub const SPARE_BYTES: usize = 16 << 20;
+/// Empty buffers of stored runs that are kept for the next ones, over all connections, in bytes: most of what waits for
+/// the disk as a rule. Fresh memory costs a page fault every 4 KiB.
+pub const SPARE_BYTES: usize = 12 << 20;
 /// Room of each network thread to read into, in bytes: more would fall out of the second-level cache.
 pub const READ_ROOM: usize = 256 << 10;
 /// Strangers: connections that have not said yet what they want. Honest ones say it at once.
@@ -216,7 +216,7 @@ pub const EVENT_QUEUE: usize = 32_768;
 // --- disk -------------------------------------------------------------------------------------
 
 /// Received bytes that wait for the disk, over all torrents. Connections pause reading beyond it.
-pub const WRITE_BUDGET: usize = 16 << 20;
+pub const WRITE_BUDGET: usize = 12 << 20;
 /// Verified bytes that may wait to become durable: the most that is ever hashed again after a crash.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Jobs that wait for one disk thread. Whoever submits more waits with them.
