@@ -279,8 +279,9 @@ class Arena:
 
 
 def warm(size):
-    """Touches and frees memory. In a virtual machine, what was free for seconds may be the host's again, and costs whoever touches
-    it next three times as much as what he does with it: that is to be nobody's bad luck."""
+    """Touches and frees memory. In a virtual machine, what was free for two seconds may be the host's again, a sixteenth of all of it at
+    a time, and whoever touches it next waits up to three seconds a GiB: that is to be nobody's bad luck. So more is touched than a run
+    needs and the host takes back meanwhile."""
     with open("/proc/meminfo") as lines:
         free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemFree:"))
     size = min(size, free * 3 // 4) // mmap.PAGESIZE * mmap.PAGESIZE
