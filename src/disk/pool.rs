@@ -351,11 +351,10 @@ impl<J: Send + 'static> Lane<J> {
         queue.busy += 1;
         jobs.extend(queue.jobs.pop_front());
         while jobs.len() < self.at_once
-            && let Some(job) = queue
-                .jobs
-                .pop_front_if(|next| (self.together)(&jobs[0], next))
+            && let Some(next) = queue.jobs.front()
+            && (self.together)(&jobs[0], next)
         {
-            jobs.push(job);
+            jobs.extend(queue.jobs.pop_front());
         }
         for wake in queue.waiting.drain(..) {
             let _ = wake.send(());
