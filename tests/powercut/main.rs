@@ -45,8 +45,9 @@ const CUTS: usize = 8;
 /// Cuts of one download: then it may finish, so that others of the twelve set-ups get their turn.
 const CUTS_A_DOWNLOAD: usize = 9;
 
-/// Cuts within which a client without syncs must be found out.
-const PATIENCE: usize = 8;
+/// Cuts within which a client without syncs must be found out: one that leaves out those of one file is in a quarter of them, as what it
+/// has written may be on the medium by chance.
+const PATIENCE: usize = 30;
 
 /// The filesystems that this machine can format and mount.
 fn kinds() -> Vec<Kind> {
