@@ -106,10 +106,10 @@ struct Sent {
     since: Option<Instant>,
 }
 
-/// How a turn ended.
+/// How a turn of reading or writing ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// There is nothing to write, or the socket takes no more.
+    /// There is nothing to move, or the socket has or takes no more.
     Over,
     /// It would go on, but others wait too.
     Used,
