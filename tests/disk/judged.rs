@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use seedbank::base::FileIdentity;
 use seedbank::disk::{Access, DiskError, Opened, WritePath};
 
-use crate::rig::{Rig, block_on};
+use crate::rig::{Rig, block_on, past_forks};
 
 const FILES: &[(&str, u64)] = &[("t/a", 50_000), ("t/b", 60_000), ("c", 70_000)];
 
@@ -39,6 +39,7 @@ fn open_as_found(rig: &Rig, found: Vec<Option<FileIdentity>>) -> Result<Opened, 
         found,
     };
     let layout = Arc::clone(&rig.layout);
+    past_forks();
     block_on(rig.disk.open(layout, access, WritePath::Pwrite))
 }
 

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use seedbank::disk::{Access, DiskError, WritePath};
 
-use crate::rig::{Rig, block_on};
+use crate::rig::{Rig, block_on, fork};
 
 const FILES: &[(&str, u64)] = &[("empty", 0), ("a", 40_000), ("b", 50_000)];
 
@@ -16,14 +16,14 @@ impl Holder {
     fn start(path: &std::path::Path, exclusive: bool) -> Option<Self> {
         let kind = if exclusive { "--exclusive" } else { "--shared" };
         // --no-fork: flock(1) itself becomes the command, so the process we know is the one that holds the lock.
-        let mut child = Command::new("flock")
+        let mut command = Command::new("flock");
+        command
             .args(["--nonblock", "--no-fork", kind])
             .arg(path)
             .args(["sh", "-c", "echo held; read line"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .ok()?;
+            .stdout(Stdio::piped());
+        let mut child = fork(&mut command).ok()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take()?)
             .read_line(&mut line)

@@ -13,6 +13,14 @@ mod hooked;
 )]
 mod skip;
 
+#[path = "../common/small_disk.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a part of what it offers is used here"
+)]
+mod small_disk;
+
 mod errors;
 mod hashing;
 mod judged;

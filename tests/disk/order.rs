@@ -1,10 +1,10 @@
 //! The order of system calls when files are made (R0), as the kernel saw it.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use seedbank::disk::WritePath;
 
-use crate::rig::{Rig, block_on, write};
+use crate::rig::{Rig, block_on, fork, write};
 
 /// Set in the process that is watched.
 const WATCHED: &str = "SEEDBANK_TEST_WATCHED";
@@ -15,7 +15,8 @@ fn files_and_folders_are_synced_before_the_first_byte() {
         return make_and_write();
     }
     let log = tempfile::NamedTempFile::new().unwrap();
-    let strace = Command::new("strace")
+    let mut command = Command::new("strace");
+    command
         .args([
             "-f",
             "-y",
@@ -30,7 +31,9 @@ fn files_and_folders_are_synced_before_the_first_byte() {
             "order::files_and_folders_are_synced_before_the_first_byte",
         ])
         .env(WATCHED, "1")
-        .output();
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let strace = fork(&mut command).and_then(Child::wait_with_output);
     if !strace.is_ok_and(|output| output.status.success()) {
         return eprintln!("skipped: strace cannot be used here");
     }

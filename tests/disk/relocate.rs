@@ -13,9 +13,9 @@ use seedbank::disk::{
 };
 use tempfile::TempDir;
 
-use crate::errors::SmallDisk;
 use crate::rig::{PIECE, block_on, noise};
 use crate::skip;
+use crate::small_disk::SmallDisk;
 
 const FILES: &[(&str, u64)] = &[
     ("t/a", 100_000),

@@ -1,8 +1,9 @@
 //! A payload in a temporary folder with known bytes.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::{Child, Command};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::{fs, io};
 
 use seedbank::base::{Geometry, PieceIndex};
 use seedbank::disk::{
@@ -25,6 +26,20 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(future)
+}
+
+/// Held while a child is made. Until it has become its command, it shares the locks of this process, also those that are given up.
+static FORKING: RwLock<()> = RwLock::new(());
+
+/// Makes a child behind which nobody finds a payload in use that was just closed.
+pub(crate) fn fork(command: &mut Command) -> io::Result<Child> {
+    let _forking = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// Waits until no child that was made before is about to become its command.
+pub(crate) fn past_forks() {
+    drop(FORKING.read());
 }
 
 /// Bytes that differ from place to place and are the same in every run.
@@ -126,6 +141,7 @@ impl Rig {
             },
             Access::Read => Access::Read,
         };
+        past_forks();
         self.disk.open(Arc::clone(&self.layout), access, path).await
     }
 

@@ -7,7 +7,6 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +17,7 @@ use seedbank::store::{Choices, Commit, Moving, Note, Store};
 use tempfile::TempDir;
 
 use crate::skip;
+use crate::small_disk::SmallDisk;
 use crate::world::{PIECE, World};
 
 /// How a move that was stopped goes on.
@@ -463,34 +463,13 @@ async fn an_old_place_that_cannot_be_cleared_yet_is_cleared_later() {
     rig.assert_only_in(&rig.new, "cleared").await;
 }
 
-/// A tmpfs of 1 MiB, unmounted when this is dropped; `None` where that cannot be had.
-struct Small(TempDir);
-
-impl Small {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "seedbank-test"]);
-        let mounted = mount.arg(folder.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(folder));
-        }
-        skip::say("mounting a small filesystem needs root");
-        None
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_leaves_the_old_place_in_use_and_nothing_half_done() {
-    let Some(small) = Small::mount() else { return };
+    let Some(small) = SmallDisk::mount() else {
+        return;
+    };
     let mut rig = Rig::new(None).await;
-    rig.new = small.0.path().to_owned();
+    rig.new = small.path().to_owned();
     fs::create_dir(rig.new.join("pair")).unwrap();
     fs::write(rig.new.join("pair/yours"), "yours").unwrap();
     // Told before anything is done.
