@@ -23,6 +23,7 @@ mod files;
 mod folders;
 mod handles;
 mod hash;
+mod lane;
 mod layout;
 mod lock;
 mod look;

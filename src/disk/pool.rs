@@ -4,19 +4,18 @@
 //! which nothing else is under way, have threads of their own that take several at a time. So has what may take long without using the
 //! processor (syncing, allocating), so that no transfer waits behind it, and re-reading what is shared, which nobody waits for.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
 use super::arrival::{self, Arrival};
 use super::create::{self, Access, Opened};
 use super::handles::Handles;
+use super::lane::{Lane, Together};
 use super::look::{self, Found};
 use super::{DiskError, Kernel, Layout, Medium, Payload, WritePath};
-use crate::base::{PieceIndex, limits};
+use crate::base::PieceIndex;
 
 /// Threads for what waits on the disk and does not compute; a disk gains little from more syncs at once.
 pub(super) const SLOW_THREADS: usize = 4;
@@ -169,10 +168,7 @@ impl Disk {
         // A file takes one write at a time, so more threads than that would wait for each other.
         // Two at least: one disk that stalls must not hold up another.
         let threads = self.threads().div_ceil(2).max(2);
-        let start = || {
-            let (most, together) = (arrival::AT_ONCE, Arrival::goes_with);
-            Lane::of("disk-write", threads, most, together, Arrival::settle)
-        };
+        let start = || Lane::of("disk-write", threads, arrival::TOGETHER, Arrival::settle);
         let lane = self.pool.arrivals.get_or_init(start);
         lane.leave(arrival).await;
     }
@@ -213,32 +209,6 @@ impl<T> Pending<T> {
     }
 }
 
-/// A bounded queue and the threads that empty it.
-struct Lane<J> {
-    queue: Mutex<Queue<J>>,
-    ready: Condvar,
-    /// Jobs that a thread takes if so many wait that go together.
-    at_once: usize,
-    together: fn(&J, &J) -> bool,
-    /// Empties what is given.
-    work: fn(&mut Vec<J>),
-}
-
-struct Queue<J> {
-    jobs: VecDeque<J>,
-    /// Threads at work.
-    busy: usize,
-    /// Those who found the queue full; all are woken when there is room, and try again.
-    waiting: Vec<oneshot::Sender<()>>,
-    closed: bool,
-}
-
-impl<J> std::fmt::Debug for Lane<J> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Lane({} jobs)", self.queue().jobs.len())
-    }
-}
-
 impl Lane<Job> {
     fn start(name: &str, threads: usize) -> Arc<Self> {
         let work = |jobs: &mut Vec<Job>| {
@@ -246,7 +216,7 @@ impl Lane<Job> {
                 job();
             }
         };
-        Self::of(name, threads, 1, |_, _| false, work)
+        Self::of(name, threads, Together::NEVER, work)
     }
 
     async fn submit<T: Send + 'static>(
@@ -263,121 +233,10 @@ impl Lane<Job> {
     }
 }
 
-impl<J: Send + 'static> Lane<J> {
-    /// What waits is left to the threads at work, one job to each; only what exceeds that wakes another.
-    const PATIENCE: usize = 1;
-
-    fn of(
-        name: &str,
-        threads: usize,
-        at_once: usize,
-        together: fn(&J, &J) -> bool,
-        work: fn(&mut Vec<J>),
-    ) -> Arc<Self> {
-        let lane = Arc::new(Self {
-            queue: Mutex::new(Queue {
-                jobs: VecDeque::new(),
-                busy: 0,
-                waiting: Vec::new(),
-                closed: false,
-            }),
-            ready: Condvar::new(),
-            at_once,
-            together,
-            work,
-        });
-        for _ in 0..threads {
-            let lane = Arc::clone(&lane);
-            let started = std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || lane.run());
-            if let Err(error) = started {
-                panic!("cannot start a disk thread: {error}");
-            }
-        }
-        lane
-    }
-
-    /// Waits for room and leaves `job` in the queue.
-    async fn leave(&self, mut job: J) {
-        while let Err((back, room)) = self.offer(job) {
-            job = back;
-            let _ = room.await;
-        }
-    }
-
-    /// Queues `job`, or gives it back with a sign that there is room again.
-    fn offer(&self, job: J) -> Result<(), (J, oneshot::Receiver<()>)> {
-        let mut queue = self.queue();
-        if queue.jobs.len() >= limits::DISK_QUEUE {
-            let (wake, room) = oneshot::channel();
-            queue.waiting.push(wake);
-            return Err((job, room));
-        }
-        queue.jobs.push_back(job);
-        // Whoever is at work looks into the queue again before it rests.
-        if self.at_once == 1 || queue.jobs.len() > Self::PATIENCE * queue.busy {
-            self.ready.notify_one();
-        }
-        Ok(())
-    }
-
-    fn run(&self) {
-        let mut jobs = Vec::with_capacity(self.at_once);
-        while self.next(&mut jobs) {
-            // A job that panics has dropped its answer, which its asker sees as `Stopped`; the thread serves others too.
-            let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(&mut jobs)));
-            self.queue().busy -= 1;
-            jobs.clear();
-        }
-    }
-
-    /// Waits for a job, and takes it and those behind it that go with it; false once the lane is closed and empty.
-    fn next(&self, jobs: &mut Vec<J>) -> bool {
-        if self.at_once > 1 {
-            // Where processors are short, whoever brings jobs comes first, and more of them are there to be taken.
-            std::thread::yield_now();
-        }
-        let mut queue = self.queue();
-        while queue.jobs.is_empty() {
-            if queue.closed {
-                return false;
-            }
-            queue = self
-                .ready
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        queue.busy += 1;
-        jobs.extend(queue.jobs.pop_front());
-        while jobs.len() < self.at_once
-            && let Some(next) = queue.jobs.front()
-            && (self.together)(&jobs[0], next)
-        {
-            jobs.extend(queue.jobs.pop_front());
-        }
-        for wake in queue.waiting.drain(..) {
-            let _ = wake.send(());
-        }
-        true
-    }
-
-    fn close(&self) {
-        self.queue().closed = true;
-        self.ready.notify_all();
-    }
-}
-
-impl<J> Lane<J> {
-    fn queue(&self) -> MutexGuard<'_, Queue<J>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Geometry;
+    use crate::base::{Geometry, limits};
     use std::sync::mpsc;
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -421,42 +280,6 @@ mod tests {
             assert!(matches!(lost, Err(DiskError::Stopped)));
             assert_eq!(disk.run_slow(|| Ok(7)).await.unwrap(), 7);
         });
-    }
-
-    #[test]
-    fn a_thread_takes_together_only_what_goes_together_and_not_too_many() {
-        struct Entry {
-            payload: u32,
-            log: mpsc::Sender<Vec<u32>>,
-            gate: Option<mpsc::Receiver<()>>,
-        }
-        let work = |batch: &mut Vec<Entry>| {
-            let payloads = batch.iter().map(|entry| entry.payload).collect();
-            batch[0].log.send(payloads).unwrap();
-            for entry in batch.drain(..) {
-                entry.gate.map(|gate| gate.recv());
-            }
-        };
-        let lane = Lane::of("test", 1, 4, |a, b| a.payload == b.payload, work);
-        let (log, batches) = mpsc::channel();
-        let (open, gate) = mpsc::channel();
-        let entry = |payload, gate| Entry {
-            payload,
-            log: log.clone(),
-            gate,
-        };
-        runtime().block_on(async {
-            lane.leave(entry(0, Some(gate))).await;
-            assert_eq!(batches.recv().unwrap(), [0]);
-            for payload in [1, 1, 1, 1, 1, 2, 1] {
-                lane.leave(entry(payload, None)).await;
-            }
-        });
-        open.send(()).unwrap();
-        lane.close();
-        drop(log);
-        let batches: Vec<_> = batches.iter().collect();
-        assert_eq!(batches, [vec![1; 4], vec![1], vec![2], vec![1]]);
     }
 
     #[test]
