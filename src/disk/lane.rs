@@ -33,15 +33,17 @@ impl<J> Together<J> {
         patience: Duration::ZERO,
     };
 
-    fn is_enough(&self, jobs: &VecDeque<J>) -> bool {
-        jobs.len() >= self.most || jobs.iter().map(self.size).sum::<usize>() >= self.bytes
+    fn is_enough<'a>(&self, jobs: impl ExactSizeIterator<Item = &'a J>) -> bool
+    where
+        J: 'a,
+    {
+        jobs.len() >= self.most || jobs.map(self.size).sum::<usize>() >= self.bytes
     }
 
     /// Moves the first of `jobs`, and those behind it that go with it, to `taken`.
     fn take(&self, jobs: &mut VecDeque<J>, taken: &mut Vec<J>) {
         taken.extend(jobs.pop_front());
-        while taken.len() < self.most
-            && taken.iter().map(self.size).sum::<usize>() < self.bytes
+        while !self.is_enough(taken.iter())
             && let Some(next) = jobs.front()
             && (self.with)(&taken[0], next)
         {
@@ -140,7 +142,7 @@ impl<J: Send + 'static> Lane<J> {
     fn wake(&self, queue: &Queue<J>) {
         if !queue.gathering && queue.resting > 0 {
             self.ready.notify_one();
-        } else if queue.gathering && self.together.is_enough(&queue.jobs) {
+        } else if queue.gathering && self.together.is_enough(queue.jobs.iter()) {
             self.gathered.notify_one();
         }
     }
@@ -162,7 +164,7 @@ impl<J: Send + 'static> Lane<J> {
                 if queue.closed {
                     return false;
                 }
-            } else if queue.closed || self.together.is_enough(&queue.jobs) {
+            } else if queue.closed || self.together.is_enough(queue.jobs.iter()) {
                 break;
             } else if !queue.gathering {
                 queue = self.gather(queue);
@@ -192,7 +194,8 @@ impl<J: Send + 'static> Lane<J> {
     /// Waits until enough is there to be taken together, but not for long.
     fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue<J>>) -> MutexGuard<'a, Queue<J>> {
         queue.gathering = true;
-        let too_few = |queue: &mut Queue<J>| !queue.closed && !self.together.is_enough(&queue.jobs);
+        let too_few =
+            |queue: &mut Queue<J>| !queue.closed && !self.together.is_enough(queue.jobs.iter());
         let (mut queue, _) = self
             .gathered
             .wait_timeout_while(queue, self.together.patience, too_few)
@@ -219,12 +222,6 @@ impl<J> Lane<J> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
-
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-    }
 
     #[test]
     fn a_thread_takes_together_only_what_goes_together_and_not_too_many() {
@@ -255,13 +252,11 @@ mod tests {
             log: log.clone(),
             gate,
         };
-        runtime().block_on(async {
-            lane.leave(entry(0, Some(gate))).await;
-            assert_eq!(batches.recv().unwrap(), [0]);
-            for payload in [1, 1, 1, 1, 1, 2, 1] {
-                lane.leave(entry(payload, None)).await;
-            }
-        });
+        assert!(lane.offer(entry(0, Some(gate))).is_ok());
+        assert_eq!(batches.recv().unwrap(), [0]);
+        for payload in [1, 1, 1, 1, 1, 2, 1] {
+            assert!(lane.offer(entry(payload, None)).is_ok());
+        }
         open.send(()).unwrap();
         lane.close();
         drop(log);
@@ -296,11 +291,9 @@ mod tests {
         let (log, taken) = mpsc::channel();
         let lane = gatherers(2, FOR_EVER);
         for sizes in [vec![1, 2, 3], vec![4, 6], vec![11], vec![9, 1]] {
-            runtime().block_on(async {
-                for &size in &sizes {
-                    lane.leave(Parcel(size, log.clone())).await;
-                }
-            });
+            for &size in &sizes {
+                assert!(lane.offer(Parcel(size, log.clone())).is_ok());
+            }
             assert_eq!(taken.recv().unwrap(), sizes);
         }
         lane.close();
@@ -311,7 +304,7 @@ mod tests {
         let (log, taken) = mpsc::channel();
         for (patience, closes) in [(Duration::from_millis(1), false), (FOR_EVER, true)] {
             let lane = gatherers(2, patience);
-            runtime().block_on(lane.leave(Parcel(1, log.clone())));
+            assert!(lane.offer(Parcel(1, log.clone())).is_ok());
             if closes {
                 lane.close();
             }
