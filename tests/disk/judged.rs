@@ -3,13 +3,12 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use seedbank::base::FileIdentity;
 use seedbank::disk::{Access, DiskError, Opened, WritePath};
 
-use crate::rig::{Rig, block_on, past_forks};
+use crate::rig::{Rig, block_on};
 
 const FILES: &[(&str, u64)] = &[("t/a", 50_000), ("t/b", 60_000), ("c", 70_000)];
 
@@ -38,9 +37,7 @@ fn open_as_found(rig: &Rig, found: Vec<Option<FileIdentity>>) -> Result<Opened, 
         ours: vec![true; FILES.len()],
         found,
     };
-    let layout = Arc::clone(&rig.layout);
-    past_forks();
-    block_on(rig.disk.open(layout, access, WritePath::Pwrite))
+    block_on(rig.open_unseen(access, WritePath::Pwrite))
 }
 
 #[test]

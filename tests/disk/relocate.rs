@@ -13,7 +13,7 @@ use seedbank::disk::{
 };
 use tempfile::TempDir;
 
-use crate::rig::{PIECE, block_on, noise};
+use crate::rig::{PIECE, block_on, noise, past_forks};
 use crate::skip;
 use crate::small_disk::SmallDisk;
 
@@ -95,6 +95,7 @@ impl Rig {
     }
 
     fn relocation(&self, begun: bool) -> Arc<Relocation> {
+        past_forks();
         Arc::new(Relocation {
             from: self.layout(&self.old()),
             to: self.layout(&self.new_place()),

@@ -141,6 +141,15 @@ impl Rig {
             },
             Access::Read => Access::Read,
         };
+        self.open_unseen(access, path).await
+    }
+
+    /// Opens with what `access` says was found.
+    pub(crate) async fn open_unseen(
+        &self,
+        access: Access,
+        path: WritePath,
+    ) -> Result<Opened, DiskError> {
         past_forks();
         self.disk.open(Arc::clone(&self.layout), access, path).await
     }

@@ -12,7 +12,7 @@ use seedbank::base::{BlockRange, FileIdentity};
 use seedbank::disk::{Access, Disk, DiskError, Payload, WritePath};
 
 use crate::hooked::{Hook, Hooked};
-use crate::rig::{Rig, block_on, past_forks, write};
+use crate::rig::{Rig, block_on, write};
 use crate::skip;
 
 const FILES: &[(&str, u64)] = &[
@@ -174,7 +174,6 @@ fn another_medium_than_the_systems_sees_every_read() {
     let rig = Rig::new(FILES);
     rig.fill();
     let disk = Disk::on(1, Arc::new(Hooked(Own)));
-    past_forks();
     let opened = disk.open(Arc::clone(&rig.layout), Access::Read, WritePath::Auto);
     let payload = block_on(opened).unwrap().payload;
     let all = all(&rig);
