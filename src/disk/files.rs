@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::create::Ready;
 use super::file::OpenFile;
 use super::handles::Handles;
 use super::hash::{CHUNK, PieceHasher, sha1_of_zeros};
 use super::lock::{self, Hold};
 use super::look::FileState;
+use super::open::Ready;
 use super::place::{Place, identity};
 use super::volume::Volume;
 use super::{DiskError, Layout, SpecKind};

@@ -29,6 +29,7 @@ mod lock;
 mod look;
 mod map;
 mod medium;
+mod open;
 mod payload;
 mod place;
 mod pool;
@@ -47,12 +48,13 @@ mod walk;
 mod write;
 
 pub use checkpoint::{Checkpoint, Pace};
-pub use create::{Access, Opened};
+
 pub use error::DiskError;
 pub use hash::{Hashed, block_digests, hash_payload, sha1};
 pub use layout::{FileSpec, Layout, Span, SpecKind};
 pub use look::{FileState, Found};
 pub use medium::{Kernel, Medium};
+pub use open::{Access, Opened};
 pub use payload::Payload;
 pub use pool::Disk;
 pub use relocate::{Arrival, OnStep, Outlook, Relocation, Step};

@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 
 use super::arrival::Arrival;
 use super::batch::LANES;
-use super::create::{Opened, Ready};
 use super::file::is_blank;
 use super::files::Files;
+use super::open::{Opened, Ready};
 use super::recheck;
 use super::scrub::{self, Scrubbed};
 use super::{Disk, DiskError, Layout};

@@ -10,10 +10,10 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
 use super::arrival::{self, Arrival};
-use super::create::{self, Access, Opened};
 use super::handles::Handles;
 use super::lane::{Lane, Together};
 use super::look::{self, Found};
+use super::open::{self, Access, Opened};
 use super::{DiskError, Kernel, Layout, Medium, Payload, WritePath};
 use crate::base::PieceIndex;
 
@@ -99,7 +99,7 @@ impl Disk {
         let (disk, medium) = (self.clone(), Arc::clone(&self.pool.medium));
         let open = move || match access {
             Access::Read => {
-                let ready = create::open_to_read(&layout, &medium)?;
+                let ready = open::open_to_read(&layout, &medium)?;
                 Ok(Payload::opened(disk, id, layout, ready, None))
             }
             Access::Write {
@@ -109,8 +109,7 @@ impl Disk {
             } => {
                 let maps =
                     |place: &super::place::Place| medium.may_map() && path.maps(place.folder());
-                let ready =
-                    create::open_to_write(&layout, overwrite, &ours, &found, maps, &medium)?;
+                let ready = open::open_to_write(&layout, overwrite, &ours, &found, maps, &medium)?;
                 let mapped = maps(&ready.place);
                 Ok(Payload::opened(disk, id, layout, ready, Some(mapped)))
             }

@@ -16,8 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::create::to_lock;
 use super::lock::{self, Hold};
+use super::open::to_lock;
 use super::place::Place;
 use super::{Disk, DiskError, FileSpec, Layout, SpecKind};
 use crate::base::FileIdentity;
