@@ -3,17 +3,26 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, Metadata};
 use std::io;
+use std::iter;
+use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::file::OpenFile;
+use super::hash::join;
 use super::lock::{self, Hold};
 use super::open::{in_the_way, to_lock};
 use super::place::{Place, free, identity};
 use super::volume::Volume;
 use super::{DiskError, FileSpec, Layout, Medium, SpecKind};
+
+/// Most threads that make files of one payload: they wait for the filesystem's journal more than for the disk.
+const THREADS: usize = 4;
+/// Files that are worth a thread.
+const SHARE: usize = 128;
 
 /// What is to be there when all is made.
 #[derive(Debug)]
@@ -53,6 +62,16 @@ struct Unsynced {
 }
 
 impl Made {
+    /// Adds what another thread made.
+    fn append(&mut self, other: Self) {
+        self.locked.extend(other.locked);
+        self.files.extend(other.files);
+        self.folders.extend(other.folders);
+        self.unsynced.files.extend(other.unsynced.files);
+        self.unsynced.folders.extend(other.unsynced.folders);
+        self.unsynced.elsewhere |= other.unsynced.elsewhere;
+    }
+
     /// Removes what was not there before.
     pub(super) fn remove(self, place: &Place) {
         drop(self.locked);
@@ -64,27 +83,57 @@ impl Made {
 impl Making<'_> {
     /// Makes every folder, file and link. What it made is in `made` also if it fails.
     pub(super) fn make_all(&self, made: &mut Made) -> Result<(), DiskError> {
-        let lock: BTreeSet<_> = to_lock(self.layout).into_iter().collect();
-        for (at, spec) in self.layout.files().iter().enumerate() {
-            match &spec.kind {
-                SpecKind::Pad => {}
-                SpecKind::Symlink { target } => self.make_link(spec, target, made)?,
-                SpecKind::Payload => {
-                    let file = self.make_file(at, lock.contains(&at), made)?;
-                    if lock.contains(&at) {
-                        let file = self.opened(at, file);
-                        made.locked.insert(at, Arc::new(file));
-                    }
-                }
+        // These first: who makes the same payload at the same time is told before either has made much.
+        let locked = to_lock(self.layout);
+        for &at in &locked {
+            self.make_parents(&self.layout.files()[at], made)?;
+            let file = self.make_file(at, Some(Hold::Exclusive), made)?;
+            made.locked.insert(at, Arc::new(self.opened(at, file)));
+        }
+        let others = self.layout.payload_files();
+        let others = others.filter(|(at, _)| locked.binary_search(at).is_err());
+        let others: Vec<usize> = others.map(|(at, _)| at).collect();
+        for &at in &others {
+            self.make_parents(&self.layout.files()[at], made)?;
+        }
+        self.make_files(&others, made)?;
+        for spec in self.layout.files() {
+            if let SpecKind::Symlink { target } = &spec.kind {
+                self.make_parents(spec, made)?;
+                self.make_link(spec, target, made)?;
             }
         }
-        // Also the folders that were there: an earlier run may have made them and been killed before it could sync them. All entries of
-        // a folder are there by now, so once for each is enough.
-        for (_, spec) in self.layout.payload_files() {
-            let above = self.layout.relative(&spec.path).ancestors().skip(1);
-            made.unsynced.folders.extend(above.map(Path::to_owned));
-        }
         self.sync_all(&made.unsynced)
+    }
+
+    /// Makes `files`, whose folders are there, on several threads if they are many.
+    fn make_files(&self, files: &[usize], made: &mut Made) -> Result<(), DiskError> {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = cores.min(THREADS).min(files.len() / SHARE).max(1);
+        let failed = AtomicBool::new(false);
+        let work = |share: &[usize]| {
+            let mut made = Made::default();
+            // One who failed has the others stop.
+            let mut going = share.iter().take_while(|_| !failed.load(Ordering::Relaxed));
+            let ended = going.try_for_each(|&at| self.make_file(at, None, &mut made).map(drop));
+            failed.fetch_or(ended.is_err(), Ordering::Relaxed);
+            (made, ended)
+        };
+        let mut shares = files.chunks(files.len().div_ceil(threads).max(1));
+        let ended: Vec<_> = thread::scope(|scope| {
+            let own = shares.next().unwrap_or_default();
+            let others: Vec<_> = shares.map(|share| scope.spawn(|| work(share))).collect();
+            let own = work(own);
+            iter::once(own)
+                .chain(others.into_iter().map(join))
+                .collect()
+        });
+        let mut result = Ok(());
+        for (share, ended) in ended {
+            made.append(share);
+            result = result.and(ended);
+        }
+        result
     }
 
     fn opened(&self, at: usize, file: File) -> OpenFile {
@@ -127,13 +176,13 @@ impl Making<'_> {
         synced.map_err(|error| DiskError::io(path, "sync", error))
     }
 
-    fn make_file(&self, at: usize, lock: bool, made: &mut Made) -> Result<File, DiskError> {
+    /// Makes, or completes, a file whose folder is there.
+    fn make_file(&self, at: usize, lock: Option<Hold>, made: &mut Made) -> Result<File, DiskError> {
         let spec = &self.layout.files()[at];
         let path = self.layout.relative(&spec.path);
         let found = self.found[at].as_ref();
         let file = match found {
             None => {
-                self.make_parents(path, made)?;
                 let file = self.place.create_file(path);
                 let file = file.map_err(|error| match error.kind() {
                     // It was not there when we looked.
@@ -145,8 +194,8 @@ impl Making<'_> {
             }
             Some(_) => self.place.open_file(path, true)?,
         };
-        if lock {
-            lock::hold(&file, &spec.path, Hold::Exclusive)?;
+        if let Some(how) = lock {
+            lock::hold(&file, &spec.path, how)?;
         }
         // Whoever held the lock before us may have changed it since we looked.
         let now = file
@@ -193,7 +242,6 @@ impl Making<'_> {
     fn make_link(&self, spec: &FileSpec, target: &Path, made: &mut Made) -> Result<(), DiskError> {
         let path = self.layout.relative(&spec.path);
         let text = text_of_link(path, self.layout.relative(target));
-        self.make_parents(path, made)?;
         let link = self.place.make_link(path, &text);
         if link.map_err(|error| DiskError::creating(&spec.path, error, 0, 0))? {
             made.files.push(path.to_owned());
@@ -201,17 +249,17 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn make_parents(&self, path: &Path, made: &mut Made) -> Result<(), DiskError> {
+    /// Makes the folders above `spec`, of whichever kind, unless they are there.
+    fn make_parents(&self, spec: &FileSpec, made: &mut Made) -> Result<(), DiskError> {
+        let path = self.layout.relative(&spec.path);
         let parent = path.parent().unwrap_or(Path::new(""));
-        // Already made, or found, for another file of this call.
-        if !made.unsynced.folders.insert(parent.to_owned()) {
+        if made.unsynced.folders.contains(parent) {
             return Ok(());
         }
-        for folder in self.place.make_folders(parent)? {
-            let above = folder.parent().unwrap_or(Path::new(""));
-            made.unsynced.folders.insert(above.to_owned());
-            made.folders.push(folder);
-        }
+        made.folders.extend(self.place.make_folders(parent)?);
+        // Also those that were there: an earlier run may have made them and been killed before it could sync them.
+        let above = parent.ancestors().map(Path::to_owned);
+        made.unsynced.folders.extend(above);
         Ok(())
     }
 }

@@ -22,6 +22,10 @@ pub trait Hook: Debug + Send + Sync {
     fn sync_data(&self, file: &File) -> io::Result<()> {
         Kernel.sync_data(file)
     }
+
+    fn allocate(&self, file: &File, length: u64) -> io::Result<()> {
+        Kernel.allocate(file, length)
+    }
 }
 
 /// The medium with a hook in it. Nothing is mapped.
@@ -54,7 +58,7 @@ impl<H: Hook> Medium for Hooked<H> {
     }
 
     fn allocate(&self, file: &File, length: u64) -> io::Result<()> {
-        Kernel.allocate(file, length)
+        self.0.allocate(file, length)
     }
 
     fn set_len(&self, file: &File, length: u64) -> io::Result<()> {

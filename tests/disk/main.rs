@@ -25,6 +25,7 @@ mod errors;
 mod hashing;
 mod judged;
 mod locks;
+mod many;
 mod order;
 mod payload;
 mod relocate;
