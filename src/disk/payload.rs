@@ -183,11 +183,7 @@ impl Payload {
         &self,
         pieces: Vec<PieceIndex>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
-        let touched = self.touched(&pieces);
-        match self.sync_together(&touched).await? {
-            Some(synced) => Ok(synced),
-            None => self.sync_files(touched, Files::sync).await,
-        }
+        self.sync_by(pieces, false, true).await
     }
 
     /// As [`Payload::sync`], and the times of these files, of all that were written to, and of those in [doubt](Payload::doubt_times):
@@ -199,12 +195,7 @@ impl Payload {
         &self,
         pieces: Vec<PieceIndex>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
-        let mut touched = self.touched(&pieces);
-        touched.extend(self.files.with_stale_times());
-        match self.sync_together(&touched).await? {
-            Some(synced) => Ok(synced),
-            None => self.sync_files(touched, Files::sync_with_times).await,
-        }
+        self.sync_by(pieces, true, true).await
     }
 
     /// As [`Payload::sync`], or [`Payload::sync_with_times`], of pieces that were found in files rather than written to this payload: file by
@@ -217,28 +208,34 @@ impl Payload {
         pieces: Vec<PieceIndex>,
         times: bool,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
-        let mut touched = self.touched(&pieces);
-        if !times {
-            return self.sync_files(touched, Files::sync).await;
-        }
-        touched.extend(self.files.with_stale_times());
-        self.sync_files(touched, Files::sync_with_times).await
+        self.sync_by(pieces, times, false).await
     }
 
-    async fn sync_together(
+    /// Syncs the files of `pieces`, with or without times, and `together` if they are many.
+    async fn sync_by(
         &self,
-        touched: &BTreeSet<usize>,
-    ) -> Result<Option<Vec<(usize, FileIdentity)>>, DiskError> {
-        if !Files::may_sync_together(touched.len()) {
-            return Ok(None);
+        pieces: Vec<PieceIndex>,
+        times: bool,
+        together: bool,
+    ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
+        let mut touched = self.touched(&pieces);
+        if times {
+            touched.extend(self.files.with_stale_times());
         }
-        let (files, touched) = (
-            Arc::clone(&self.files),
-            touched.iter().copied().collect::<Vec<_>>(),
-        );
-        self.disk
-            .run_slow(move || files.sync_together(&touched))
-            .await
+        let touched: Vec<usize> = touched.into_iter().collect();
+        if together && Files::may_sync_together(touched.len()) {
+            let (files, touched) = (Arc::clone(&self.files), touched.clone());
+            let job = move || files.sync_together(&touched);
+            if let Some(synced) = self.disk.run_slow(job).await? {
+                return Ok(synced);
+            }
+        }
+        let sync = if times {
+            Files::sync_with_times
+        } else {
+            Files::sync
+        };
+        self.sync_files(&touched, sync).await
     }
 
     /// An earlier run may have left the files with times that are not on the medium, though their bytes are.
@@ -257,10 +254,9 @@ impl Payload {
 
     async fn sync_files(
         &self,
-        touched: BTreeSet<usize>,
+        touched: &[usize],
         sync: fn(&Files, usize) -> Result<FileIdentity, DiskError>,
     ) -> Result<Vec<(usize, FileIdentity)>, DiskError> {
-        let touched: Vec<usize> = touched.into_iter().collect();
         let mut pending = Vec::new();
         // One share for each thread: more jobs would only crowd out the syncs of other torrents.
         for share in touched.chunks(touched.len().div_ceil(super::pool::SLOW_THREADS).max(1)) {
