@@ -170,7 +170,12 @@ async fn retry(shares: &Shares, lot: &Lot, struck: &AtomicUsize) -> Result<(), B
     let error = pair.download(&engine).await;
     let error = error.map_err(|wrong| format!("{:?}: {wrong}", pair.medium.struck()))?;
     if let Err(error) = settled(&spared).await? {
-        return Err(format!("the other torrent stopped: {error}"));
+        // What a filesystem fails to write may be anyone's.
+        if lot.call != Call::SyncFilesystem || error.kind() != ErrorKind::Io {
+            return Err(format!("the other torrent stopped: {error}"));
+        }
+        spared.resume().await;
+        pair.see_through(&spared, error).await?;
     }
     engine.shutdown().await;
     pair.crash_and_check().await?;
