@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use fs2::FileExt;
 
@@ -18,7 +20,10 @@ pub(super) enum Hold {
     Shared,
 }
 
-/// Takes the lock of `file`, or turns the one held into the other kind, without waiting.
+/// How often the lock of a writer is tried, a millisecond apart: who only looks whether a file is held has its lock for a moment.
+const TRIES: usize = 20;
+
+/// Takes the lock of `file`, or turns the one held into the other kind; waits no longer than for somebody who only looks.
 ///
 /// A filesystem without locks is used without: refusing it would help nobody.
 ///
@@ -26,16 +31,30 @@ pub(super) enum Hold {
 /// [`DiskError::InUse`] if someone holds it in a way that excludes ours.
 pub(super) fn hold(file: &File, path: &Path, hold: Hold) -> Result<(), DiskError> {
     let result = match hold {
-        Hold::Exclusive => FileExt::try_lock_exclusive(file),
+        Hold::Exclusive => try_exclusive(file),
         Hold::Shared => FileExt::try_lock_shared(file),
     };
     match result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(DiskError::InUse {
+        Err(error) if is_held(&error) => Err(DiskError::InUse {
             path: path.to_owned(),
             pid: holder(file),
         }),
         _ => Ok(()),
     }
+}
+
+fn try_exclusive(file: &File) -> io::Result<()> {
+    for _ in 1..TRIES {
+        match FileExt::try_lock_exclusive(file) {
+            Err(error) if is_held(&error) => thread::sleep(Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+    FileExt::try_lock_exclusive(file)
+}
+
+fn is_held(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Gives the lock of `file` up.
