@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, Metadata};
 use std::io;
 use std::iter;
-use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use super::{DiskError, FileSpec, Layout, Medium, SpecKind};
 /// Most threads that make files of one payload: they wait for the filesystem's journal more than for the disk.
 const THREADS: usize = 4;
 /// Files that are worth a thread.
-const SHARE: usize = 128;
+const SHARE: usize = 32;
 
 /// What is to be there when all is made.
 #[derive(Debug)]
@@ -90,6 +89,12 @@ impl Making<'_> {
             let file = self.make_file(at, Some(Hold::Exclusive), made)?;
             made.locked.insert(at, Arc::new(self.opened(at, file)));
         }
+        for spec in self.layout.files() {
+            if let SpecKind::Symlink { target } = &spec.kind {
+                self.make_parents(spec, made)?;
+                self.make_link(spec, target, made)?;
+            }
+        }
         let others = self.layout.payload_files();
         let others = others.filter(|(at, _)| locked.binary_search(at).is_err());
         let others: Vec<usize> = others.map(|(at, _)| at).collect();
@@ -97,19 +102,11 @@ impl Making<'_> {
             self.make_parents(&self.layout.files()[at], made)?;
         }
         self.make_files(&others, made)?;
-        for spec in self.layout.files() {
-            if let SpecKind::Symlink { target } = &spec.kind {
-                self.make_parents(spec, made)?;
-                self.make_link(spec, target, made)?;
-            }
-        }
         self.sync_all(&made.unsynced)
     }
 
     /// Makes `files`, whose folders are there, on several threads if they are many.
     fn make_files(&self, files: &[usize], made: &mut Made) -> Result<(), DiskError> {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = cores.min(THREADS).min(files.len() / SHARE).max(1);
         let failed = AtomicBool::new(false);
         let work = |share: &[usize]| {
             let mut made = Made::default();
@@ -119,14 +116,20 @@ impl Making<'_> {
             failed.fetch_or(ended.is_err(), Ordering::Relaxed);
             (made, ended)
         };
-        let mut shares = files.chunks(files.len().div_ceil(threads).max(1));
+        let mut shares = files.chunks(files.len().div_ceil(threads_for(files.len())).max(1));
         let ended: Vec<_> = thread::scope(|scope| {
+            let work = &work;
             let own = shares.next().unwrap_or_default();
-            let others: Vec<_> = shares.map(|share| scope.spawn(|| work(share))).collect();
+            let begin = |share| {
+                let thread = thread::Builder::new().name("disk-make".to_owned());
+                let begun = thread.spawn_scoped(scope, move || work(share));
+                // Without another thread it takes longer.
+                begun.map_err(|_| share)
+            };
+            let others: Vec<_> = shares.map(begin).collect();
             let own = work(own);
-            iter::once(own)
-                .chain(others.into_iter().map(join))
-                .collect()
+            let end = |begun: Result<_, _>| begun.map_or_else(work, join);
+            iter::once(own).chain(others.into_iter().map(end)).collect()
         });
         let mut result = Ok(());
         for (share, ended) in ended {
@@ -185,7 +188,11 @@ impl Making<'_> {
             None => {
                 let file = self.place.create_file(path);
                 let file = file.map_err(|error| match error.kind() {
-                    // It was not there when we looked.
+                    // It was not there when we looked; one that is to be locked may not be locked yet.
+                    io::ErrorKind::AlreadyExists if lock.is_some() => DiskError::InUse {
+                        path: spec.path.clone(),
+                        pid: None,
+                    },
                     io::ErrorKind::AlreadyExists => in_the_way(self.layout, self.place, &spec.path),
                     _ => DiskError::creating(&spec.path, error, spec.length, self.place.free()),
                 })?;
@@ -194,8 +201,14 @@ impl Making<'_> {
             }
             Some(_) => self.place.open_file(path, true)?,
         };
-        if let Some(how) = lock {
-            lock::hold(&file, &spec.path, how)?;
+        if let Some(how) = lock
+            && let Err(error) = lock::hold(&file, &spec.path, how)
+        {
+            if found.is_none() && matches!(error, DiskError::InUse { .. }) {
+                // Whoever was quicker goes on with it.
+                made.files.pop();
+            }
+            return Err(error);
         }
         // Whoever held the lock before us may have changed it since we looked.
         let now = file
@@ -209,7 +222,7 @@ impl Making<'_> {
             self.give_length(&file, spec, now.len())?;
         }
         // An earlier run may have been killed right after it gave the file its length.
-        if incomplete || !self.ours.get(at).copied().unwrap_or(false) {
+        if incomplete || found.is_none() || !self.ours.get(at).copied().unwrap_or(false) {
             made.unsynced.files.push(at);
             let here = |volume: &Arc<Volume>| volume.holds(now.dev());
             made.unsynced.elsewhere |= !self.volume.is_some_and(here);
@@ -261,6 +274,14 @@ impl Making<'_> {
         let above = parent.ancestors().map(Path::to_owned);
         made.unsynced.folders.extend(above);
         Ok(())
+    }
+}
+
+/// How many threads make so many files.
+fn threads_for(files: usize) -> usize {
+    match (files / SHARE).min(THREADS) {
+        0 | 1 => 1,
+        worth => thread::available_parallelism().map_or(1, |cores| cores.get().min(worth)),
     }
 }
 

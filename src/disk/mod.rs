@@ -9,7 +9,8 @@
 //!   sync once is never trusted again by that [`Payload`];
 //! - a file cut short under a mapping costs its torrent an error, not the process its life.
 //!
-//! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`].
+//! [`Layout`] and [`Checkpoint`] are pure. Everything that blocks runs on the threads of [`Disk`], or on
+//! some that one of these starts and waits for.
 
 mod arrival;
 mod batch;
@@ -48,7 +49,6 @@ mod walk;
 mod write;
 
 pub use checkpoint::{Checkpoint, Pace};
-
 pub use error::DiskError;
 pub use hash::{Hashed, block_digests, hash_payload, sha1};
 pub use layout::{FileSpec, Layout, Span, SpecKind};

@@ -126,7 +126,10 @@ fn check_unchanged(
     for (at, now) in now.iter().enumerate() {
         if then.get(at).copied().flatten() != now.as_ref().map(identity) {
             let path = &layout.files()[at].path;
-            let error = in_use(layout, place, path);
+            // Somebody may be making them all, and has locked the first.
+            let locked = to_lock(layout).into_iter();
+            let mut probed = locked.chain([at]).map(|at| &layout.files()[at].path);
+            let error = probed.find_map(|path| in_use(layout, place, path));
             return Err(error.unwrap_or_else(|| DiskError::vanished(path)));
         }
     }
