@@ -73,8 +73,10 @@ impl Made {
 
     /// Removes what was not there before.
     pub(super) fn remove(self, place: &Place) {
+        // The locked ones last, which were made first: until then nobody else begins here.
+        let files = self.files.iter().rev();
+        files.for_each(|path| place.remove_file(path));
         drop(self.locked);
-        self.files.iter().for_each(|path| place.remove_file(path));
         place.remove_folders(&self.folders);
     }
 }
