@@ -88,7 +88,7 @@ impl Making<'_> {
         let locked = to_lock(self.layout);
         for &at in &locked {
             self.make_parents(&self.layout.files()[at], made)?;
-            let file = self.make_file(at, Some(Hold::Exclusive), made)?;
+            let file = self.make_file(at, true, made)?;
             made.locked.insert(at, Arc::new(self.opened(at, file)));
         }
         for spec in self.layout.files() {
@@ -114,7 +114,7 @@ impl Making<'_> {
             let mut made = Made::default();
             // One who failed has the others stop.
             let mut going = share.iter().take_while(|_| !failed.load(Ordering::Relaxed));
-            let ended = going.try_for_each(|&at| self.make_file(at, None, &mut made).map(drop));
+            let ended = going.try_for_each(|&at| self.make_file(at, false, &mut made).map(drop));
             failed.fetch_or(ended.is_err(), Ordering::Relaxed);
             (made, ended)
         };
@@ -181,8 +181,8 @@ impl Making<'_> {
         synced.map_err(|error| DiskError::io(path, "sync", error))
     }
 
-    /// Makes, or completes, a file whose folder is there.
-    fn make_file(&self, at: usize, lock: Option<Hold>, made: &mut Made) -> Result<File, DiskError> {
+    /// Makes, or completes, a file whose folder is there; with `lock`, holds it before it gets its length.
+    fn make_file(&self, at: usize, lock: bool, made: &mut Made) -> Result<File, DiskError> {
         let spec = &self.layout.files()[at];
         let path = self.layout.relative(&spec.path);
         let found = self.found[at].as_ref();
@@ -191,7 +191,7 @@ impl Making<'_> {
                 let file = self.place.create_file(path);
                 let file = file.map_err(|error| match error.kind() {
                     // It was not there when we looked; one that is to be locked may not be locked yet.
-                    io::ErrorKind::AlreadyExists if lock.is_some() => DiskError::InUse {
+                    io::ErrorKind::AlreadyExists if lock => DiskError::InUse {
                         path: spec.path.clone(),
                         pid: None,
                     },
@@ -203,9 +203,7 @@ impl Making<'_> {
             }
             Some(_) => self.place.open_file(path, true)?,
         };
-        if let Some(how) = lock
-            && let Err(error) = lock::hold(&file, &spec.path, how)
-        {
+        if lock && let Err(error) = lock::hold(&file, &spec.path, Hold::Exclusive) {
             if found.is_none() && matches!(error, DiskError::InUse { .. }) {
                 // Whoever was quicker goes on with it.
                 made.files.pop();

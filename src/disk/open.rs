@@ -136,7 +136,8 @@ fn check_unchanged(
     Ok(())
 }
 
-/// Opens for writing, by R0: every file and folder exists in full and durably when this returns. If it fails, what it made is removed.
+/// Opens for writing, by R0: every file and folder exists in full and durably when this returns. If it fails, what it made is removed,
+/// but for a file that somebody else was quicker to lock.
 /// `then` is what was there when it was judged.
 pub(super) fn open_to_write(
     layout: &Layout,
