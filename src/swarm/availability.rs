@@ -7,6 +7,7 @@
 //! The rarest of many pieces is found the same way, from the highest digit down. A section of [`SECTION`] pieces is looked at as
 //! one, and has a floor, below which no piece of it that may be begun lies: most sections need no look.
 
+use super::extent::Extents;
 use crate::base::{Bitfield, Geometry, PieceIndex, Random};
 
 /// Pieces of a word.
@@ -61,6 +62,11 @@ impl Availability {
     /// Connected peers that have `piece`.
     pub(super) fn count(&self, piece: PieceIndex) -> u32 {
         self.copies(piece) + self.seeds
+    }
+
+    /// Connected peers that have everything.
+    pub(super) fn seeds(&self) -> u32 {
+        self.seeds
     }
 
     pub(super) fn add_seed(&mut self) {
@@ -154,9 +160,9 @@ impl Availability {
         }
     }
 
-    /// The section with the lowest floor, and the floor; of several one at random. `None` if nothing may be begun in any.
-    pub(super) fn lowest(&self, random: &mut Random) -> Option<(usize, u32)> {
-        let start = random.below(self.sections().max(1));
+    /// The section with the lowest floor, and the floor; of several the one that is the first from `start` on, once around. `None` if
+    /// nothing may be begun in any.
+    pub(super) fn lowest(&self, start: usize) -> Option<(usize, u32)> {
         let (before, after) = self.floors.split_at(start);
         let (mut at, mut lowest) = (0, NOTHING);
         for (offset, floors) in [(start, after), (0, before)] {
@@ -179,11 +185,12 @@ impl Availability {
         self.floors[section] = floor;
     }
 
-    /// The rarest piece of a section that may be begun and is in `have`, and its copies, seeds' aside; of equally rare ones any. Everything is in a
-    /// `have` of `None`.
+    /// The rarest piece of a section that may be begun and is in `have`, and its copies, seeds' aside; of equally rare ones the next of the
+    /// extent at hand, else the first of some extent; without `extents`, any. Everything is in a `have` of `None`.
     pub(super) fn rarest_in(
         &mut self,
         random: &mut Random,
+        extents: Option<&Extents>,
         section: usize,
         have: Option<&Bitfield>,
     ) -> Option<(PieceIndex, u32)> {
@@ -203,7 +210,11 @@ impl Availability {
                 }
             }
         };
-        let piece = section * SECTION + any_of(random, &found)?;
+        let first = section * SECTION;
+        let next = extents.and_then(Extents::next).map(|next| next as usize);
+        let next = next.and_then(|next| next.checked_sub(first));
+        let next = next.filter(|&place| contains(&found, place));
+        let piece = first + next.or_else(|| any_of(random, extents, &found))?;
         Some((self.geometry.piece(piece as u32)?, copies))
     }
 
@@ -287,14 +298,21 @@ fn and(one: &Set, two: &Set) -> Option<Set> {
     (any != 0).then_some(both)
 }
 
-/// The place of any piece of the set within its section.
-fn any_of(random: &mut Random, set: &Set) -> Option<usize> {
+/// Whether the piece at this place of a section is in the set; none is beyond its end.
+fn contains(set: &Set, place: usize) -> bool {
+    let word = set.get(place / LANES);
+    word.is_some_and(|word| word & (1 << (LANES - 1 - place % LANES)) != 0)
+}
+
+/// The place within its section of the first piece that the set has of some extent; without `extents`, of any piece.
+fn any_of(random: &mut Random, extents: Option<&Extents>, set: &Set) -> Option<usize> {
     let draw = random.next();
     let (start, turn) = (draw as usize % WORDS, (draw >> 32) as u32 % 64);
     let turned = (start..WORDS).chain(0..start);
     let word = turned.into_iter().find(|&at| set[at] != 0)?;
-    let lane = (set[word].rotate_left(turn).leading_zeros() + turn) as usize % LANES;
-    Some(word * LANES + lane)
+    let lane = (set[word].rotate_left(turn).leading_zeros() + turn) % u64::BITS;
+    let lane = extents.map_or(lane, |extents| extents.first(set[word], lane));
+    Some(word * LANES + lane as usize)
 }
 
 #[cfg(test)]
@@ -340,6 +358,7 @@ mod tests {
         ) {
             let (geometry, mut availability) = all_open(pieces);
             let mut random = Random::new(seed);
+            let mut extents = Extents::new(&geometry);
             let mut peers: Vec<Bitfield> = Vec::new();
             let mut open = Bitfield::full(pieces);
             let piece = |n: u32| geometry.piece(n % pieces).unwrap();
@@ -375,14 +394,16 @@ mod tests {
                         let have = peers.get(n % (peers.len() + 1));
                         let section = n % availability.sections();
                         let inside = |p: &PieceIndex| p.index() / SECTION == section && open.contains(*p);
+                        let near = (n % 3 > 0).then_some(&extents);
                         let has = |p: &PieceIndex| have.is_none_or(|have| have.contains(*p));
                         let naive = geometry.all_pieces().filter(|p| inside(p) && has(p));
                         let naive = naive.map(|p| availability.count(p)).min();
-                        let found = availability.rarest_in(&mut random, section, have);
+                        let found = availability.rarest_in(&mut random, near, section, have);
                         prop_assert_eq!(found.map(|(_, copies)| copies), naive);
                         if let Some((p, copies)) = found {
                             prop_assert!(inside(&p) && has(&p));
                             prop_assert_eq!(availability.count(p), copies);
+                            extents.begun(p);
                         }
                     }
                     _ => {}

@@ -30,6 +30,7 @@ mod blame;
 mod choker;
 mod connections;
 mod download;
+mod extent;
 mod grants;
 mod interest;
 mod late;
@@ -60,6 +61,7 @@ use allowance::Allowance;
 use availability::Availability;
 use blame::Blame;
 use choker::Choker;
+use extent::Extents;
 use interest::Lures;
 use late::Late;
 use peers::Peers;
@@ -81,6 +83,7 @@ pub struct Swarm {
     random: Random,
     pieces: PieceMap,
     availability: Availability,
+    extents: Extents,
     lures: Lures,
     late: Late,
     requests: Requests,
@@ -116,6 +119,7 @@ impl Swarm {
             random: Random::new(config.seed),
             pieces: PieceMap::new(geometry, start),
             availability: Availability::new(geometry, open),
+            extents: Extents::new(&geometry),
             lures: Lures::default(),
             late: Late::default(),
             requests: Requests::default(),

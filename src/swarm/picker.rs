@@ -1,9 +1,10 @@
-//! Which piece to begin next with a peer: the rarest that it has, ties at random.
+//! Which piece to begin next with a peer: the rarest that it has, and of equally rare ones [neighbours](super::extent), from a random place.
 //!
 //! Rarest first keeps the copies of all pieces about equal and brings rare pieces out of a lone seed before it leaves. The very
 //! first pieces are taken at random instead: rare ones come slowly, and without any piece there is nothing to trade.
 
-use super::availability::Availability;
+use super::availability::{Availability, SECTION};
+use super::extent::Extents;
 use super::peers::Have;
 use crate::base::{Geometry, PieceIndex, Random};
 
@@ -12,13 +13,15 @@ const LOOKS: usize = 4;
 /// Pieces of the sample that is taken where these looks find none.
 const SAMPLE: usize = 64;
 
-/// The rarest piece that may be begun and that the peer has; of equally rare ones, any.
+/// The rarest piece that may be begun and that the peer has; of equally rare ones the next of the extent at hand, or of another;
+/// without `extents`, any.
 ///
 /// Exact in torrents of a few sections ([`SECTION`](super::availability::SECTION) pieces each). In larger ones exact as long as the
 /// sections with the lowest floors hold it; beyond, the rarest of those, and for a peer that has next to nothing of them, of a sample.
 pub(super) fn rarest(
     random: &mut Random,
     availability: &mut Availability,
+    extents: Option<&Extents>,
     geometry: &Geometry,
     have: &Have,
 ) -> Option<PieceIndex> {
@@ -28,14 +31,21 @@ pub(super) fn rarest(
         Have::Some(bits) => (Some(bits), 1),
         Have::All => (None, 0),
     };
+    let next = extents.and_then(Extents::next);
+    let next = next.and_then(|next| geometry.piece(next));
+    let next = next.filter(|&next| availability.pickable().contains(next));
+    let start = match next {
+        Some(next) => next.index() / SECTION,
+        None => random.below(availability.sections().max(1)),
+    };
     let mut seen = [(0, 0); LOOKS];
     let mut looks = 0;
     let mut best: Option<(PieceIndex, u32)> = None;
     while looks < LOOKS
-        && let Some((section, floor)) = availability.lowest(random)
+        && let Some((section, floor)) = availability.lowest(start)
         && best.is_none_or(|(_, copies)| copies > floor.max(least))
     {
-        let found = availability.rarest_in(random, section, bits);
+        let found = availability.rarest_in(random, extents, section, bits);
         let rarer = found.filter(|(_, copies)| best.is_none_or(|(_, best)| *copies < best));
         best = rarer.or(best);
         seen[looks] = (section, availability.pass_over(section));
@@ -119,6 +129,7 @@ mod tests {
                 availability.set_pickable(geometry.piece(number % pieces).unwrap(), false);
             }
             let mut random = Random::new(seed);
+            let mut extents = Extents::new(&geometry);
             for peer in peers {
                 let naive = geometry
                     .all_pieces()
@@ -126,28 +137,94 @@ mod tests {
                     .map(|p| availability.count(p))
                     .min();
                 let have = Have::from(peer);
-                let found = rarest(&mut random, &mut availability, &geometry, &have);
+                let found = rarest(&mut random, &mut availability, Some(&extents), &geometry, &have);
                 prop_assert_eq!(found.map(|p| availability.count(p)), naive);
                 let other = at_random(&mut random, &availability, &geometry, &have);
                 prop_assert_eq!(other.is_some(), naive.is_some());
                 for piece in found.into_iter().chain(other) {
+                    extents.begun(piece);
                     prop_assert!(have.contains(piece) && availability.pickable().contains(piece));
                 }
             }
         }
     }
 
+    /// Pieces of 256 KiB, sixteen to an extent.
+    fn all_open(pieces: u32) -> (Geometry, Availability, Extents) {
+        let geometry = Geometry::new(u64::from(pieces) << 18, 256 << 10).unwrap();
+        let availability = Availability::new(geometry, Bitfield::full(pieces));
+        (geometry, availability, Extents::new(&geometry))
+    }
+
     #[test]
-    fn ties_are_broken_at_random() {
-        let geometry = Geometry::new(1_000, 1).unwrap();
-        let mut availability = Availability::new(geometry, Bitfield::full(geometry.pieces()));
+    fn extents_are_begun_at_random_places() {
+        let (geometry, mut availability, extents) = all_open(20_000);
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..50 {
-            let mut random = Random::new(seed);
-            let piece = rarest(&mut random, &mut availability, &geometry, &Have::All).unwrap();
+            let random = &mut Random::new(seed);
+            let piece = rarest(
+                random,
+                &mut availability,
+                Some(&extents),
+                &geometry,
+                &Have::All,
+            );
+            let piece = piece.unwrap().get();
+            assert!(piece.is_multiple_of(16), "{piece}");
             seen.insert(piece);
         }
         assert!(seen.len() > 40, "{}", seen.len());
+    }
+
+    #[test]
+    fn equally_rare_pieces_are_taken_extent_by_extent() {
+        // The last extent is short.
+        let (geometry, mut availability, mut extents) = all_open(10_003);
+        let mut random = Random::new(7);
+        let mut last: Option<PieceIndex> = None;
+        for _ in geometry.all_pieces() {
+            let piece = rarest(
+                &mut random,
+                &mut availability,
+                Some(&extents),
+                &geometry,
+                &Have::All,
+            );
+            let piece = piece.unwrap();
+            let ended = last.is_none_or(|last| last.get() % 16 == 15 || last.get() == 10_002);
+            let follows = last.is_some_and(|last| last.get() + 1 == piece.get());
+            assert!(
+                follows || ended && piece.get().is_multiple_of(16),
+                "{last:?} {piece}"
+            );
+            availability.set_pickable(piece, false);
+            extents.begun(piece);
+            last = Some(piece);
+        }
+        assert_eq!(availability.pickable().count(), 0);
+    }
+
+    #[test]
+    fn a_rarer_piece_comes_before_the_rest_of_an_extent() {
+        let (geometry, mut availability, mut extents) = all_open(4_000);
+        let rare = geometry.piece(3_765).unwrap();
+        availability.add_all(&Bitfield::full(4_000));
+        availability.remove(rare);
+        extents.begun(geometry.piece(32).unwrap());
+        let mut take = || {
+            let random = &mut Random::new(1);
+            let piece = rarest(
+                random,
+                &mut availability,
+                Some(&extents),
+                &geometry,
+                &Have::All,
+            );
+            availability.set_pickable(piece.unwrap(), false);
+            piece.unwrap()
+        };
+        assert_eq!(take(), rare);
+        assert_eq!(take().get(), 33);
     }
 
     #[test]
@@ -158,7 +235,9 @@ mod tests {
         let common = bits(&geometry, [49_999]);
         availability.add_all(&common);
         let have = Have::from(common);
-        let found = rarest(&mut Random::new(1), &mut availability, &geometry, &have);
+        let extents = Extents::new(&geometry);
+        let random = &mut Random::new(1);
+        let found = rarest(random, &mut availability, Some(&extents), &geometry, &have);
         assert_eq!(found, geometry.piece(49_999));
     }
 }
