@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use seedbank::base::limits::{OPEN_FILES, PEERS_TOTAL};
 use seedbank::engine::{Engine, Event};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Most threads that serve connections: each moves more than a gigabyte a second. As many cores are left to the disk threads, which
 /// hash; on two cores a second one took a tenth more time for the same download, spent on waking each other.
 const NETWORK_THREADS_MAX: usize = 8;
+/// Descriptors that a busy process has: files, connections, and what else it needs.
+const MANY_FILES: i32 = (OPEN_FILES + PEERS_TOTAL) as i32 + 256;
 /// Events wait this long for others to be printed with them: each wake of the thread that prints costs more than the line.
 const GATHER: Duration = Duration::from_millis(5);
 /// Events printed with one write.
@@ -63,6 +66,7 @@ pub(crate) fn run<T>(
     out: &Arc<Output>,
     work: impl AsyncFnOnce(&Session<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    allow_many_files();
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads((cores / 2).clamp(1, NETWORK_THREADS_MAX))
@@ -71,7 +75,6 @@ pub(crate) fn run<T>(
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Unknown, format!("cannot start threads: {error}")))?;
     let stop = Stop::install()?;
-    allow_many_files();
     let ended = runtime.block_on(drive(settings, stop, out, work));
     // Nothing that matters is left; a thread that hangs in a system call must not keep the process.
     runtime.shutdown_timeout(LAST_WORDS);
@@ -80,15 +83,19 @@ pub(crate) fn run<T>(
 
 /// Lets the process open as many files as it may: a torrent holds two, and the usual limit is made for programs that wait with
 /// `select`. Where it cannot be raised, what is opened beyond it fails with a message of its own.
+///
+/// To be called while the process has one thread. With more of them the table of descriptors grows only once the kernel has seen each
+/// processor pass a point of rest: 20 ms for each doubling, measured under load, in which nothing can be opened.
 fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the number of open files could not be raised");
+        }
     }
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "the number of open files could not be raised");
-    }
+    // Whatever comes of it, the table is large enough for a descriptor of this number then.
+    let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), MANY_FILES);
 }
 
 async fn drive<T>(
