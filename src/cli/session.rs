@@ -23,8 +23,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Most threads that serve connections: each moves more than a gigabyte a second. As many cores are left to the disk threads, which
 /// hash; on two cores a second one took a tenth more time for the same download, spent on waking each other.
 const NETWORK_THREADS_MAX: usize = 8;
-/// Descriptors that a busy process has: files, connections, and what else it needs.
-const MANY_FILES: i32 = (OPEN_FILES + PEERS_TOTAL) as i32 + 256;
+/// Descriptors of a process that is busy with few torrents: files, connections, and what else it needs.
+const MANY_FILES: u64 = (OPEN_FILES + PEERS_TOTAL + 256) as u64;
 /// Events wait this long for others to be printed with them: each wake of the thread that prints costs more than the line.
 const GATHER: Duration = Duration::from_millis(5);
 /// Events printed with one write.
@@ -84,8 +84,8 @@ pub(crate) fn run<T>(
 /// Lets the process open as many files as it may: a torrent holds two, and the usual limit is made for programs that wait with
 /// `select`. Where it cannot be raised, what is opened beyond it fails with a message of its own.
 ///
-/// To be called while the process has one thread. With more of them the table of descriptors grows only once the kernel has seen each
-/// processor pass a point of rest: 20 ms for each doubling, measured under load, in which nothing can be opened.
+/// To be called while the process has one thread, as a rule. With more of them the table of descriptors grows only once the kernel has seen
+/// each processor pass a point of rest: 20 ms for each doubling, measured under load, in which nothing can be opened.
 fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -94,8 +94,11 @@ fn allow_many_files() {
             tracing::debug!(%error, "the number of open files could not be raised");
         }
     }
-    // Whatever comes of it, the table is large enough for a descriptor of this number then.
-    let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), MANY_FILES);
+    let highest = getrlimit(Resource::Nofile)
+        .current
+        .map_or(MANY_FILES, |most| most.min(MANY_FILES));
+    // For the table, which is large enough for it then. Should that fail it grows later.
+    let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), highest.saturating_sub(1) as i32);
 }
 
 async fn drive<T>(

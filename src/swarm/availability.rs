@@ -210,11 +210,8 @@ impl Availability {
                 }
             }
         };
-        let first = section * SECTION;
-        let next = extents.and_then(Extents::next).map(|next| next as usize);
-        let next = next.and_then(|next| next.checked_sub(first));
-        let next = next.filter(|&place| contains(&found, place));
-        let piece = first + next.or_else(|| any_of(random, extents, &found))?;
+        let next = extents.and_then(|extents| next_of(extents, section, &found));
+        let piece = section * SECTION + next.or_else(|| any_of(random, extents, &found))?;
         Some((self.geometry.piece(piece as u32)?, copies))
     }
 
@@ -298,10 +295,12 @@ fn and(one: &Set, two: &Set) -> Option<Set> {
     (any != 0).then_some(both)
 }
 
-/// Whether the piece at this place of a section is in the set; none is beyond its end.
-fn contains(set: &Set, place: usize) -> bool {
-    let word = set.get(place / LANES);
-    word.is_some_and(|word| word & (1 << (LANES - 1 - place % LANES)) != 0)
+/// The place within its section of the next piece of the extent at hand that the set has.
+fn next_of(extents: &Extents, section: usize, set: &Set) -> Option<usize> {
+    let place = (extents.next()? as usize).checked_sub(section * SECTION)?;
+    let (word, lane) = (place / LANES, place % LANES);
+    let lane = extents.rest(*set.get(word)?, lane as u32)?;
+    Some(word * LANES + lane as usize)
 }
 
 /// The place within its section of the first piece that the set has of some extent; without `extents`, of any piece.
@@ -335,7 +334,7 @@ mod tests {
         Have(usize, u32),
         DontHave(usize, u32),
         Pickable(u32, bool),
-        Look(usize),
+        Look(usize, bool),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -345,7 +344,7 @@ mod tests {
             3 => (any::<usize>(), any::<u32>()).prop_map(|(p, n)| Step::Have(p, n)),
             2 => (any::<usize>(), any::<u32>()).prop_map(|(p, n)| Step::DontHave(p, n)),
             3 => (any::<u32>(), any::<bool>()).prop_map(|(n, yes)| Step::Pickable(n, yes)),
-            2 => any::<usize>().prop_map(Step::Look),
+            2 => (any::<usize>(), any::<bool>()).prop_map(|(n, near)| Step::Look(n, near)),
         ]
     }
 
@@ -390,11 +389,11 @@ mod tests {
                         availability.set_pickable(piece(number), yes);
                         if yes { open.insert(piece(number)); } else { open.remove(piece(number)); }
                     }
-                    Step::Look(n) => {
+                    Step::Look(n, near) => {
                         let have = peers.get(n % (peers.len() + 1));
                         let section = n % availability.sections();
                         let inside = |p: &PieceIndex| p.index() / SECTION == section && open.contains(*p);
-                        let near = (n % 3 > 0).then_some(&extents);
+                        let near = near.then_some(&extents);
                         let has = |p: &PieceIndex| have.is_none_or(|have| have.contains(*p));
                         let naive = geometry.all_pieces().filter(|p| inside(p) && has(p));
                         let naive = naive.map(|p| availability.count(p)).min();

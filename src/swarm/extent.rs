@@ -40,11 +40,21 @@ impl Extents {
         (!next.is_multiple_of(self.pieces)).then_some(next)
     }
 
-    /// The place of the first bit of `word` that is set and belongs to the extent of the bit at `place`, which is set; the highest bit is the
-    /// first, as in a [`Bitfield`](crate::base::Bitfield).
+    /// The place of the first bit of `word` from `place` on that is set, unless the extent ends before; the highest bit is the first, as in a
+    /// [`Bitfield`](crate::base::Bitfield).
+    pub(super) fn rest(&self, word: u64, place: u32) -> Option<u32> {
+        let first = place + (word << place).leading_zeros();
+        (first < self.start(place) + self.pieces).then_some(first)
+    }
+
+    /// The place of the first bit of `word` that is set and belongs to the extent of the one at `place`, which is set.
     pub(super) fn first(&self, word: u64, place: u32) -> u32 {
-        let start = place - place % self.pieces;
+        let start = self.start(place);
         start + (word << start).leading_zeros()
+    }
+
+    fn start(&self, place: u32) -> u32 {
+        place - place % self.pieces
     }
 }
 
@@ -86,13 +96,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_of_an_extent_is_what_a_search_finds(word: u64, place in 0u32..64, shift in 0u32..=22) {
+        fn the_first_of_an_extent_and_of_its_rest_are_what_a_search_finds(
+            one: u64,
+            other: u64,
+            place in 0u32..64,
+            shift in 0u32..=22,
+        ) {
             let (_, extents) = extents(1 << shift);
-            let is_set = |place: u32| word & (1 << (63 - place)) != 0;
-            prop_assume!(is_set(place));
+            // One bit in four, so that there are gaps.
+            let word = one & other;
+            let is_set = |&place: &u32| word & (1 << (63 - place)) != 0;
             let start = place / extents.pieces * extents.pieces;
-            let first = (start..=place).find(|&place| is_set(place));
-            prop_assert_eq!(Some(extents.first(word, place)), first);
+            let end = start + extents.pieces;
+            prop_assert_eq!(extents.rest(word, place), (place..end).find(is_set));
+            if is_set(&place) {
+                prop_assert_eq!(Some(extents.first(word, place)), (start..end).find(is_set));
+            }
         }
     }
 }

@@ -229,10 +229,10 @@ impl Swarm {
         }
     }
 
-    /// Whether everything can be had of many who have it all: then it makes no difference to the swarm which pieces we fetch first.
+    /// Whether nearly all of our peers have everything: then it makes next to no difference to the others which pieces we fetch first.
     fn is_plentiful(&self) -> bool {
         let seeds = self.availability.seeds() as usize;
-        let others = self.peers.staying().saturating_sub(seeds);
+        let others = self.peers.len().saturating_sub(seeds);
         seeds >= SEEDS_PER_LEECHER * others
     }
 

@@ -328,6 +328,11 @@ impl Peers {
         self.map.len() - self.closing
     }
 
+    /// Connections, with those that are being closed.
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Which piece to begin next with a peer: the rarest that it has, and of equally rare ones [neighbours](super::extent), from a random place.
+//! Which piece to begin next with a peer: the rarest that it has, ties at random, or by [neighbourhood](super::extent) where it does no harm.
 //!
 //! Rarest first keeps the copies of all pieces about equal and brings rare pieces out of a lone seed before it leaves. The very
 //! first pieces are taken at random instead: rare ones come slowly, and without any piece there is nothing to trade.
@@ -31,11 +31,8 @@ pub(super) fn rarest(
         Have::Some(bits) => (Some(bits), 1),
         Have::All => (None, 0),
     };
-    let next = extents.and_then(Extents::next);
-    let next = next.and_then(|next| geometry.piece(next));
-    let next = next.filter(|&next| availability.pickable().contains(next));
-    let start = match next {
-        Some(next) => next.index() / SECTION,
+    let start = match extents.and_then(Extents::next) {
+        Some(next) => next as usize / SECTION,
         None => random.below(availability.sections().max(1)),
     };
     let mut seen = [(0, 0); LOOKS];
@@ -205,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rarer_piece_comes_before_the_rest_of_an_extent() {
+    fn a_rarer_piece_comes_before_the_rest_of_an_extent_and_its_neighbours_after_it() {
         let (geometry, mut availability, mut extents) = all_open(4_000);
         let rare = geometry.piece(3_765).unwrap();
         availability.add_all(&Bitfield::full(4_000));
@@ -213,18 +210,54 @@ mod tests {
         extents.begun(geometry.piece(32).unwrap());
         let mut take = || {
             let random = &mut Random::new(1);
-            let piece = rarest(
-                random,
-                &mut availability,
-                Some(&extents),
-                &geometry,
-                &Have::All,
-            );
-            availability.set_pickable(piece.unwrap(), false);
-            piece.unwrap()
+            let near = Some(&extents);
+            let piece = rarest(random, &mut availability, near, &geometry, &Have::All).unwrap();
+            availability.set_pickable(piece, false);
+            extents.begun(piece);
+            piece
         };
         assert_eq!(take(), rare);
-        assert_eq!(take().get(), 33);
+        assert_eq!(take().get(), 3_766);
+    }
+
+    #[test]
+    fn an_extent_with_gaps_is_seen_through_to_its_end() {
+        let (geometry, mut availability, mut extents) = all_open(4_000);
+        let gone = [34, 35, 40, 46, 47];
+        for number in gone {
+            availability.set_pickable(geometry.piece(number).unwrap(), false);
+        }
+        extents.begun(geometry.piece(32).unwrap());
+        let mut taken = Vec::new();
+        for _ in 0..11 {
+            let random = &mut Random::new(1);
+            let near = Some(&extents);
+            let piece = rarest(random, &mut availability, near, &geometry, &Have::All).unwrap();
+            availability.set_pickable(piece, false);
+            extents.begun(piece);
+            taken.push(piece.get());
+        }
+        let rest: Vec<u32> = (33..48).filter(|number| !gone.contains(number)).collect();
+        assert_eq!(taken[..10], rest);
+        assert_ne!(taken[10] / 16, 2);
+    }
+
+    #[test]
+    fn ties_are_broken_at_random_without_extents() {
+        let (geometry, mut availability, _) = all_open(4_000);
+        let pick = |seed| {
+            rarest(
+                &mut Random::new(seed),
+                &mut availability,
+                None,
+                &geometry,
+                &Have::All,
+            )
+        };
+        let seen: std::collections::BTreeSet<_> = (0..50).filter_map(pick).collect();
+        assert!(seen.len() > 40, "{}", seen.len());
+        let begins = seen.iter().filter(|piece| piece.get().is_multiple_of(16));
+        assert!(begins.count() < 20, "{seen:?}");
     }
 
     #[test]

@@ -341,3 +341,58 @@ fn losing_and_gaining_a_piece_in_turns_costs_the_same_however_many_pieces_there_
     }
     assert_eq!(scene.swarm.copies(piece), 1);
 }
+
+/// 640 pieces in extents of 64, so many verified that rarity counts, and who is there.
+fn extents(seeds: u8, leechers: u8) -> (Scene, PeerKey) {
+    let mut scene = Scene::new(640, 1, |config, start| {
+        let some = config.geometry.all_pieces().take(10);
+        start.verified.extend(some);
+        start.durable = start.verified.clone();
+    });
+    for n in 0..leechers {
+        scene.leech(100 + n);
+    }
+    let keys: Vec<_> = (0..seeds).map(|n| scene.seed(n)).collect();
+    (scene, keys[0])
+}
+
+/// Grants that are of the piece right after that of the one before.
+fn neighbours(scene: &Scene, key: PeerKey) -> usize {
+    let granted = &scene.granted[&key];
+    let pairs = granted.iter().zip(&granted[1..]);
+    let follow =
+        |(one, next): &(&BlockRange, &BlockRange)| one.piece().get() + 1 == next.piece().get();
+    pairs.filter(follow).count()
+}
+
+#[test]
+fn where_seeds_abound_neighbours_are_fetched_together() {
+    let (mut scene, key) = extents(4, 1);
+    scene.hungry(key, 200);
+    assert_eq!(scene.granted[&key].len(), 200);
+    assert!(neighbours(&scene, key) > 190);
+}
+
+#[test]
+fn among_leechers_ties_are_broken_at_random() {
+    let (mut scene, key) = extents(4, 2);
+    scene.hungry(key, 200);
+    assert_eq!(scene.granted[&key].len(), 200);
+    assert!(neighbours(&scene, key) < 20);
+}
+
+#[test]
+fn an_extent_goes_on_where_the_allowance_stopped_it() {
+    let (mut scene, key) = extents(1, 0);
+    scene
+        .swarm
+        .set_allowance(scene.now, 5 * u64::from(BLOCK_LEN));
+    scene.hungry(key, 50);
+    assert_eq!(scene.granted[&key].len(), 5);
+    scene
+        .swarm
+        .set_allowance(scene.now, 50 * u64::from(BLOCK_LEN));
+    scene.drain();
+    assert_eq!(scene.granted[&key].len(), 50);
+    assert_eq!(neighbours(&scene, key), 49);
+}
