@@ -45,8 +45,8 @@ class Results:
 
     def standing(self, scenarios):
         """Markdown: seedbank's medians over those of the best other, and what they are to be at the most."""
-        lines = ["| seedbank's | time ÷ the fastest other's | CPU ÷ the leanest other's | CPU ÷ the floor's | MB of its own |",
-                 "|---|---|---|---|---|"]
+        lines = ["| seedbank's | time ÷ the fastest other's | the same until durable | CPU ÷ the leanest other's | CPU ÷ the floor's | MB of its own |",
+                 "|---|---|---|---|---|---|"]
         for scenario in scenarios:
             clients = self.clients(scenario.key)
             if scenario.key == "syncs" or "seedbank" not in clients:
@@ -55,6 +55,7 @@ class Results:
             floors = [client for client in clients if client in NOT_CLIENTS]
             cells = [
                 self._beside(scenario, "time", "wall", others),
+                self._beside(scenario, "durable", "durable", others),
                 self._beside(scenario, "cpu", "cpu", others),
                 self._beside(scenario, "floor", "cpu", floors),
                 _cell(scenario, "anonymous", self.median(scenario.key, "seedbank", "anonymous") / 1e6, 0),
@@ -64,16 +65,18 @@ class Results:
 
     def _beside(self, scenario, goal, figure, others):
         """The ratio to the least of `others`."""
-        if not others:
+        medians = [(self.median(scenario.key, other, figure), other) for other in others]
+        medians = [(median, other) for median, other in medians if median is not None]
+        if not medians:
             return "–"
-        least, best = min((self.median(scenario.key, other, figure), other) for other in others)
+        least, best = min(medians)
         name = "" if best == "floor" else f" {best}"
         return _cell(scenario, goal, self.median(scenario.key, "seedbank", figure) / least, 2, name)
 
     def table(self, scenarios):
         """Markdown; ratios are to seedbank."""
-        lines = ["| | client | s | MB/s | × | CPU s/GiB | × | MB of its own | syncs |",
-                 "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+        lines = ["| | client | s | MB/s | × | CPU s/GiB | × | MB of its own | s, durable | × | syncs |",
+                 "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
         for scenario in scenarios:
             if scenario.key == "syncs":
                 continue
@@ -83,7 +86,7 @@ class Results:
             only_counted = [client for client in self.clients("syncs")
                             if client not in timed and self._syncs(scenario.key, client) is not None]
             for client in timed + only_counted:
-                cells = self._cells(scenario.key, client, timed) if client in timed else ["–"] * 6
+                cells = self._cells(scenario.key, client, timed) if client in timed else ["–"] * 8
                 syncs = self._syncs(scenario.key, client)
                 name = f"**{client}**" if client == "seedbank" else client
                 lines.append(" | ".join([f"| {title}", name, *cells, "" if syncs is None else f"{syncs:,.0f}"]) + " |")
@@ -100,7 +103,15 @@ class Results:
             slower = f"{wall / self.median(scenario, 'seedbank', 'wall'):.2f}"
             cheaper = f"{cpu / self.cpu_per_gib(scenario, 'seedbank'):.2f}"
         anonymous = self.median(scenario, client, "anonymous") / 1e6
-        return [f"{wall:.2f}", f"{self.speed(scenario, client) / 1e6:,.0f}", slower, f"{cpu:.2f}", cheaper, f"{anonymous:.0f}"]
+        return [f"{wall:.2f}", f"{self.speed(scenario, client) / 1e6:,.0f}", slower, f"{cpu:.2f}", cheaper, f"{anonymous:.0f}",
+                *self._durable(scenario, client)]
+
+    def _durable(self, scenario, client):
+        """Seconds until all was on the medium, and their ratio to seedbank's."""
+        seconds, own = self.median(scenario, client, "durable"), self.median(scenario, "seedbank", "durable")
+        if seconds is None:
+            return ["", ""]
+        return [f"{seconds:.2f}", f"{seconds / own:.2f}" if own else "–"]
 
 
 def _cell(scenario, goal, value, digits, name=""):

@@ -65,6 +65,13 @@ def digest(files):
     return hasher.hexdigest()
 
 
+def synced():
+    """Brings all that was written to the medium; the seconds that took."""
+    begun = time.monotonic()
+    os.sync()
+    return time.monotonic() - begun
+
+
 class Runner:
     """Runs one client through one scenario, in fresh folders."""
 
@@ -109,9 +116,10 @@ class Runner:
             self.arena.partner_says(seeder, "seeding")
             command = [*wrap, *client.get(job)]
             cost = self.arena.run(command, self.home, client.is_done(job))
+            sync = synced()
         finally:
             self.arena.end(seeder)
-        return self._checked(client, cost)
+        return self._checked(client, cost, sync)
 
     def _floor(self, torrent, wrap):
         server = self.arena.start(
@@ -120,18 +128,19 @@ class Runner:
             self.arena.partner_says(server, "serving")
             command = [self.helper, "floor-get", torrent, self.dest, f"{self.arena.partner}:{FLOOR_PORT}"]
             cost = self.arena.run([*wrap, *command], self.home)
+            sync = synced()
         finally:
             self.arena.end(server)
-        return self._checked(None, cost)
+        return self._checked(None, cost, sync)
 
-    def _checked(self, client, cost):
+    def _checked(self, client, cost, sync):
         if cost.code:
             raise Failed(f"exit status {cost.code}: {cost.output[-300:]}")
         files = []
         for folder, _, names in os.walk(self.dest):
             files += [f"{folder}/{name}" for name in names]
-        good = digest(sorted(files)) == self.payload.digest
-        return row(client, cost, good)
+        result = row(client, cost, digest(sorted(files)) == self.payload.digest)
+        return result | {"durable": round(result["wall"] + sync, 4)}
 
     def syncs(self, client):
         """How often a download waits for the medium: runs of their own, as being traced costs time."""
