@@ -173,12 +173,23 @@ impl DiskError {
         self.is_missing()
     }
 
-    /// Of two errors of one sync the one that costs more; the first if they cost the same.
-    pub(super) fn or_graver(self, other: Self) -> Self {
-        if self.spares_pages() && !other.spares_pages() {
-            return other;
+    /// What the parts of one sync gave: all of it, or of the failures the one that costs most, the first of those. All are gone through.
+    pub(super) fn gravest<T>(
+        parts: impl IntoIterator<Item = Result<T, Self>>,
+    ) -> Result<Vec<T>, Self> {
+        let (mut all, mut gravest): (_, Option<Self>) = (Vec::new(), None);
+        for part in parts {
+            match part {
+                Ok(part) => all.push(part),
+                Err(error) => {
+                    let worse = |known: &Self| known.spares_pages() && !error.spares_pages();
+                    if gravest.as_ref().is_none_or(worse) {
+                        gravest = Some(error);
+                    }
+                }
+            }
         }
-        self
+        gravest.map_or(Ok(all), Err)
     }
 
     pub(super) fn vanished(path: &Path) -> Self {

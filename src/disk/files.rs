@@ -331,23 +331,12 @@ impl Files {
             set_stale(true);
             return Ok(None);
         }
-        let mut identities = Vec::with_capacity(touched.len());
-        let mut failed: Option<DiskError> = None;
-        for &at in touched {
-            match self.identity_of(at) {
-                Ok(identity) => identities.push((at, identity)),
-                Err(error) => {
-                    failed = Some(match failed {
-                        Some(before) => before.or_graver(error),
-                        None => error,
-                    });
-                }
-            }
+        let identified = touched.iter().map(|&at| Ok((at, self.identity_of(at)?)));
+        let identities = DiskError::gravest(identified)?;
+        if !self.place.is_there() {
+            return Err(DiskError::vanished(self.layout.root()));
         }
-        if failed.is_none() && !self.place.is_there() {
-            failed = Some(DiskError::vanished(self.layout.root()));
-        }
-        failed.map_or(Ok(Some(identities)), Err)
+        Ok(Some(identities))
     }
 
     /// Syncs the whole filesystem and with it every file that is not synced; false if that cannot be done. Only what was written

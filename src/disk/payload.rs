@@ -265,25 +265,16 @@ impl Payload {
                 share
                     .iter()
                     .map(|&at| Ok((at, sync(&files, at)?)))
-                    .collect()
+                    .collect::<Result<Vec<_>, _>>()
             };
             pending.push(self.disk.submit_slow(job).await);
         }
-        let mut synced = Vec::with_capacity(touched.len());
-        let mut failed: Option<DiskError> = None;
+        let mut shares = Vec::with_capacity(pending.len());
         // All are awaited, even after an error: when this returns, nothing is under way any more.
         for answer in pending {
-            match answer.answer().await {
-                Ok(share) => synced.extend::<Vec<_>>(share),
-                Err(error) => {
-                    failed = Some(match failed {
-                        Some(before) => before.or_graver(error),
-                        None => error,
-                    });
-                }
-            }
+            shares.push(answer.answer().await);
         }
-        failed.map_or(Ok(synced), Err)
+        Ok(DiskError::gravest(shares)?.concat())
     }
 
     /// What each file of the layout is now; `None` for those that are not there, pads and links.

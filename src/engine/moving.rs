@@ -5,6 +5,9 @@
 //! does adding the torrent. A copy stands in for its original only after its durable pieces were read back from the new disk and
 //! hashed, so a bit in the store stays true.
 
+mod route;
+mod vouch;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,16 +17,11 @@ use super::error::EngineError;
 use super::events::{Event, Hex};
 use super::prepare::layout;
 use super::resources::Resources;
-use super::resume;
-use crate::base::{FileIdentity, InfoHash, PieceIndex};
-use crate::disk::{
-    Access, Arrival, Disk, DiskError, Layout, OnStep, Outlook, Relocation, Step, WritePath,
-};
+use crate::base::InfoHash;
+use crate::disk::{Arrival, Disk, DiskError, OnStep, Outlook, Relocation, Step};
 use crate::format::metainfo::Info;
-use crate::store::{Choices, Commit, Moving, Record, Store};
-
-/// Pieces of copies that are hashed between two steps.
-const BETWEEN_STEPS: usize = 64;
+use crate::store::{Choices, Moving, Record, Store};
+use route::{Rest, Route, rest};
 
 /// How a payload got to its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,50 +162,6 @@ impl Moved {
         self.left.extend(later.left);
         self.uncleared = later.uncleared.or(self.uncleared.take());
     }
-}
-
-/// From where to where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Route {
-    from: PathBuf,
-    to: PathBuf,
-    /// Whether an earlier run may have got some way.
-    begun: bool,
-}
-
-impl Route {
-    fn back(&self) -> Self {
-        Self {
-            from: self.to.clone(),
-            to: self.from.clone(),
-            begun: true,
-        }
-    }
-}
-
-/// What is left to do of a move that an earlier run began.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Rest {
-    /// Files are at either place.
-    Go(Route),
-    /// All have arrived; the old place is to be cleared.
-    Clear(Route),
-}
-
-/// What is left to do, so that the payload gets to `wanted` if that is one of its two places.
-fn rest(choices: &Choices, wanted: &Path) -> Option<Rest> {
-    let dest = choices.dest.clone();
-    let route = |from, to| Route {
-        from,
-        to,
-        begun: true,
-    };
-    Some(match choices.moving.clone()? {
-        Moving::To(other) if wanted == dest => Rest::Go(route(other, dest)),
-        Moving::To(other) => Rest::Go(route(dest, other)),
-        Moving::From(other) if wanted == other => Rest::Go(route(dest, other)),
-        Moving::From(other) => Rest::Clear(route(other, dest)),
-    })
 }
 
 /// Whether the move was stopped, so that all stays as it is until somebody goes on with it.
@@ -377,115 +331,6 @@ impl Mover<'_> {
         }
     }
 
-    /// Makes what the store knows fit the copies, once their durable pieces are known to be good; the number of those that are not.
-    async fn vouch(
-        &self,
-        relocation: &Relocation,
-        record: &Record,
-        arrivals: &[Arrival],
-    ) -> Result<u32, EngineError> {
-        let is_new = |arrival: &Arrival| matches!(arrival, Arrival::Copied { .. });
-        if !arrivals.iter().any(is_new) {
-            return Ok(0);
-        }
-        let found: Vec<Option<FileIdentity>> = arrivals.iter().map(original).collect();
-        let ours = resume::ours(&relocation.from, record, &found);
-        let ours = ours.map_err(|missing| EngineError::Missing {
-            path: missing.path,
-            info_hash: self.info_hash(),
-        })?;
-        let copies = || (0..arrivals.len()).filter(|&at| ours[at] && is_new(&arrivals[at]));
-        let geometry = self.info.geometry();
-        let touched = copies().flat_map(|at| relocation.to.pieces_of(at));
-        let mut pieces: Vec<PieceIndex> = touched
-            .filter_map(|piece| geometry.piece(piece))
-            .filter(|&piece| record.durable.contains(piece))
-            .collect();
-        pieces.dedup();
-        let damaged = self.check(relocation, pieces).await?;
-        if !damaged.is_empty() {
-            let damaged = damaged.iter().map(|piece| piece.get()).collect();
-            self.store.clear(self.info_hash(), damaged).await?;
-        }
-        let identities = copies().filter_map(|at| match arrivals[at] {
-            Arrival::Copied { is, .. } => Some((at, is)),
-            Arrival::Nothing | Arrival::Moved(_) => None,
-        });
-        let commit = Commit {
-            identities: identities.collect(),
-            finished: record.finished && damaged.is_empty(),
-            clean: record.clean,
-            totals: record.totals,
-            ..Commit::default()
-        };
-        self.store.commit(self.info_hash(), commit).await?;
-        self.step(Step::Done)?;
-        Ok(damaged.len() as u32)
-    }
-
-    /// Reads `pieces` back from the new place and hashes them. Answers with those that were damaged already at the old one.
-    async fn check(
-        &self,
-        relocation: &Relocation,
-        pieces: Vec<PieceIndex>,
-    ) -> Result<Vec<PieceIndex>, EngineError> {
-        let bad = self.bad_of(&relocation.to, pieces, true).await?;
-        if bad.is_empty() {
-            return Ok(bad);
-        }
-        let damaged = self.bad_of(&relocation.from, bad.clone(), false).await?;
-        if damaged.len() == bad.len() {
-            return Ok(damaged);
-        }
-        let pieces = bad.len() - damaged.len();
-        let what = format!("{pieces} pieces are not what was written there");
-        Err(EngineError::Disk(DiskError::Io {
-            path: relocation.to.root().to_owned(),
-            op: "read the copies back from",
-            source: Arc::new(std::io::Error::other(what)),
-        }))
-    }
-
-    /// Those of `pieces` that are not good in the files of `layout`.
-    async fn bad_of(
-        &self,
-        layout: &Arc<Layout>,
-        pieces: Vec<PieceIndex>,
-        told: bool,
-    ) -> Result<Vec<PieceIndex>, EngineError> {
-        if pieces.is_empty() {
-            return Ok(pieces);
-        }
-        let geometry = self.info.geometry();
-        let bytes = |pieces: &[PieceIndex]| {
-            let lengths = pieces.iter().map(|&piece| geometry.len_of(piece));
-            lengths.map(u64::from).sum()
-        };
-        if told {
-            self.step(Step::Checking(bytes(&pieces)))?;
-        }
-        let opened = self
-            .disk
-            .open(Arc::clone(layout), Access::Read, WritePath::Auto)
-            .await?;
-        let info = Arc::clone(self.info);
-        let expected: Arc<dyn Fn(PieceIndex) -> [u8; 20] + Send + Sync> =
-            Arc::new(move |piece| *info.piece_hash(piece));
-        let mut bad = Vec::new();
-        for some in pieces.chunks(BETWEEN_STEPS) {
-            let checked = opened
-                .payload
-                .recheck(some.to_vec(), Arc::clone(&expected), |_, _| {});
-            let checked = checked.await?.into_iter();
-            bad.extend(checked.filter(|&(_, good)| !good).map(|(piece, _)| piece));
-            if told {
-                self.step(Step::Checked(bytes(some)))?;
-            }
-        }
-        opened.payload.close().await?;
-        Ok(bad)
-    }
-
     fn relocation(
         &self,
         route: &Route,
@@ -524,47 +369,9 @@ impl Mover<'_> {
     }
 }
 
-/// What a file was at the old place.
-fn original(arrival: &Arrival) -> Option<FileIdentity> {
-    match *arrival {
-        Arrival::Nothing => None,
-        Arrival::Moved(is) => Some(is),
-        Arrival::Copied { was, .. } => Some(was),
-    }
-}
-
 fn stopped(error: DiskError) -> EngineError {
     match error {
         DiskError::Interrupted => EngineError::Stopped,
         error => error.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_move_goes_on_to_whichever_of_its_two_places_is_wanted() {
-        let (old, new) = (PathBuf::from("/old"), PathBuf::from("/new"));
-        let to = |from: &PathBuf, to: &PathBuf| Route {
-            from: from.clone(),
-            to: to.clone(),
-            begun: true,
-        };
-        let choices = |dest: &PathBuf, moving| Choices {
-            moving,
-            ..Choices::new(dest.clone())
-        };
-        let begun = choices(&old, Some(Moving::To(new.clone())));
-        assert_eq!(rest(&begun, &new), Some(Rest::Go(to(&old, &new))));
-        assert_eq!(rest(&begun, &old), Some(Rest::Go(to(&new, &old))));
-        let third = Path::new("/third");
-        assert_eq!(rest(&begun, third), Some(Rest::Go(to(&old, &new))));
-        let arrived = choices(&new, Some(Moving::From(old.clone())));
-        assert_eq!(rest(&arrived, &new), Some(Rest::Clear(to(&old, &new))));
-        assert_eq!(rest(&arrived, third), Some(Rest::Clear(to(&old, &new))));
-        assert_eq!(rest(&arrived, &old), Some(Rest::Go(to(&new, &old))));
-        assert_eq!(rest(&choices(&old, None), &new), None);
     }
 }
