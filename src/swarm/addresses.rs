@@ -1,15 +1,16 @@
-//! Where peers may be found: what is known of each address, when it may be dialled, and who is banned.
+//! Where peers may be found: what is known of each address, and when it may be dialled.
 //!
 //! Every address comes from somebody who may lie: the book is bounded, tries are spaced ever wider and end, and repeating an
 //! address does not bring it forward. Only the user's own are tried for ever, every few seconds.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::action::Source;
+use super::bans::Bans;
 use super::blame::Suspect;
-use crate::base::limits::{ADDRESSES_MAX, BANS_MAX};
+use crate::base::limits::ADDRESSES_MAX;
 use crate::base::{PeerId, Random};
 
 /// What is known of one address, for the database.
@@ -59,28 +60,17 @@ pub(super) enum Parting {
     Useless,
 }
 
-/// Somebody who is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Ban {
-    Ip(IpAddr),
-    Endpoint(SocketAddr),
-    Id(PeerId),
-}
-
 /// The addresses of one torrent.
 #[derive(Debug, Default)]
 pub(super) struct AddressBook {
     entries: BTreeMap<SocketAddr, Entry>,
     own: BTreeSet<SocketAddr>,
-    bans: BTreeSet<Ban>,
-    ban_order: VecDeque<Ban>,
+    bans: Bans,
     dialling: usize,
 }
 
 /// Failed tries after which an address that is not the user's rests.
 const TRIES: u32 = 6;
-/// Endpoints banned at one IP address that honest peers share before all of it is: a liar could hide behind a friend for ever.
-const SHARED_BANS: usize = 4;
 /// How long it rests before hearing of it again brings it back.
 const REST: Duration = Duration::from_secs(1_800);
 
@@ -207,27 +197,19 @@ impl AddressBook {
 
     /// Never again. `shared`: others use the same IP address, so that only this endpoint and id are banned.
     pub(super) fn ban(&mut self, liar: &Suspect, shared: bool) {
-        let ip = liar.addr.ip().to_canonical();
-        if ip.is_loopback() || (shared && self.liars_at(ip) < SHARED_BANS) {
-            self.add_ban(Ban::Id(liar.id));
-            for addr in [Some(liar.addr), liar.listen].into_iter().flatten() {
-                self.add_ban(Ban::Endpoint(addr));
-                self.forget(addr);
-            }
-        } else {
-            self.add_ban(Ban::Ip(ip));
-            let there = self.entries.keys().filter(|a| a.ip().to_canonical() == ip);
-            for addr in there.copied().collect::<Vec<_>>() {
-                self.forget(addr);
-            }
+        self.bans.add(liar, shared);
+        let banned = self
+            .entries
+            .keys()
+            .filter(|addr| self.is_banned(**addr, None));
+        for addr in banned.copied().collect::<Vec<_>>() {
+            self.forget(addr);
         }
     }
 
     /// Whether a peer at `addr`, with this id if it is known, is banned.
     pub(super) fn is_banned(&self, addr: SocketAddr, id: Option<PeerId>) -> bool {
-        self.bans.contains(&Ban::Ip(addr.ip().to_canonical()))
-            || self.bans.contains(&Ban::Endpoint(addr))
-            || id.is_some_and(|id| self.bans.contains(&Ban::Id(id)))
+        self.bans.cover(addr, id)
     }
 
     /// What is known of the addresses.
@@ -239,23 +221,6 @@ impl AddressBook {
             failures: entry.failures,
             connected: entry.state == State::Connected,
         })
-    }
-
-    /// Liars known by endpoint at this IP address.
-    fn liars_at(&self, ip: IpAddr) -> usize {
-        let at = |ban: &&Ban| matches!(ban, Ban::Endpoint(addr) if addr.ip().to_canonical() == ip);
-        self.bans.iter().filter(at).count()
-    }
-
-    fn add_ban(&mut self, ban: Ban) {
-        if self.bans.insert(ban) {
-            self.ban_order.push_back(ban);
-        }
-        if self.ban_order.len() > BANS_MAX
-            && let Some(oldest) = self.ban_order.pop_front()
-        {
-            self.bans.remove(&oldest);
-        }
     }
 
     fn set_state(&mut self, addr: SocketAddr, state: State) {
@@ -339,13 +304,27 @@ mod tests {
         ([10, 0, 0, n], 6881).into()
     }
 
-    fn liar(addr: SocketAddr) -> Suspect {
-        Suspect {
+    #[test]
+    fn who_is_banned_is_forgotten_with_all_at_the_same_ip_if_that_is_banned() {
+        let now = Instant::now();
+        let mut book = AddressBook::new(vec![]);
+        let liar = |port, listen| Suspect {
             key: PeerKey(1),
-            addr,
-            listen: None,
+            addr: ([10, 0, 0, 1], port).into(),
+            listen,
             id: PeerId([7; 20]),
+        };
+        for port in 1..=4 {
+            book.add(now, Source::Tracker, ([10, 0, 0, 1], port).into());
         }
+        book.add(now, Source::Tracker, addr(2));
+        book.ban(&liar(1, Some(([10, 0, 0, 1], 2).into())), true);
+        assert_eq!(book.known().count(), 3);
+        book.ban(&liar(3, None), false);
+        assert_eq!(
+            book.known().map(|known| known.addr).collect::<Vec<_>>(),
+            [addr(2)]
+        );
     }
 
     /// Tries `addr` whenever it is due and fails each time; returns the waits in seconds.
@@ -456,33 +435,6 @@ mod tests {
         book.add(now, Source::User, addr(1));
         assert_eq!(book.known().count(), ADDRESSES_MAX);
         assert!(book.known().any(|known| known.source == Source::User));
-    }
-
-    #[test]
-    fn a_ban_covers_the_ip_except_where_peers_share_it() {
-        let mut book = AddressBook::new(vec![]);
-        book.ban(&liar(addr(1)), false);
-        assert!(book.is_banned(([10, 0, 0, 1], 9).into(), None));
-        assert!(book.is_banned("[::ffff:10.0.0.1]:9".parse().unwrap(), None));
-        assert!(!book.is_banned(addr(2), None));
-        let local = SocketAddr::from(([127, 0, 0, 1], 5));
-        book.ban(&liar(local), false);
-        assert!(book.is_banned(local, None));
-        let other = ([127, 0, 0, 1], 6).into();
-        assert!(!book.is_banned(other, Some(PeerId([8; 20]))));
-        assert!(book.is_banned(other, Some(PeerId([7; 20]))));
-    }
-
-    #[test]
-    fn an_ip_that_brings_ever_more_liars_is_banned_though_others_share_it() {
-        let mut book = AddressBook::new(vec![]);
-        let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
-        for port in 1..=4 {
-            book.ban(&liar(at(port)), true);
-            assert!(!book.is_banned(at(9), None));
-        }
-        book.ban(&liar(at(5)), true);
-        assert!(book.is_banned(at(9), None));
     }
 
     #[test]

@@ -15,11 +15,13 @@
 
 mod action;
 mod claim;
+mod memory;
 mod peer;
+mod requests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -28,17 +30,16 @@ use super::addresses::{AddressBook, Known, Parting};
 use super::blame::Suspect;
 use crate::base::limits::{
     DIALS_PER_TORRENT, HANDSHAKE_TIME, METADATA_BYTES_MAX, METADATA_INCOMING_MAX,
-    METADATA_PEERS_MAX, METADATA_PIPELINE, SNUB_TIME,
+    METADATA_PEERS_MAX, SNUB_TIME,
 };
 use crate::base::random::Random;
 use crate::base::{InfoHash, PeerId};
 use crate::proto::wire::metadata::{metadata_piece_len, metadata_pieces};
 pub use action::{CloseReason, MetadataAction, MetadataLie};
 use claim::{Claim, Judgement};
+use memory::to_usize;
 use peer::{Peer, STALLED};
 
-/// A piece that one peer owes for this long is asked of another.
-const LATE: Duration = Duration::from_secs(1);
 /// Pipelines rejected in a row after which a peer is left alone.
 const REJECTS: u32 = 3;
 /// After a reject a peer is not asked for this long.
@@ -47,9 +48,6 @@ const REJECT_PAUSE: Duration = Duration::from_secs(1);
 const NO_PLACE: Duration = Duration::from_secs(2);
 /// How often peers without work are looked at again.
 const TICK: Duration = Duration::from_millis(250);
-/// Claims and senders kept in memory of peers that are gone; more are forgotten.
-const GONE_MAX: usize = 256;
-
 /// The search for one torrent's metadata.
 #[derive(Debug)]
 pub struct MetadataFetch {
@@ -391,112 +389,6 @@ impl MetadataFetch {
         self.done = true;
     }
 
-    fn ask_all(&mut self, now: Instant) {
-        for key in self.peers.keys().copied().collect::<Vec<_>>() {
-            self.ask(now, key);
-        }
-    }
-
-    /// Keeps a peer's pipeline full.
-    fn ask(&mut self, now: Instant, key: PeerKey) {
-        let Some((peer, size)) = self.askable(now, key) else {
-            return;
-        };
-        let (addr, mut next) = (peer.info.addr, peer.next);
-        let mut owed: BTreeSet<u32> = peer.asked.iter().map(|&(piece, _)| piece).collect();
-        let Some(claim) = self.claims.get(&size) else {
-            return;
-        };
-        // A mix takes each piece from one peer; when it is disproved, all are needed of each.
-        if !claim.is_disproved() {
-            let same = self.peers.values().filter(|peer| peer.claim == Some(size));
-            let asked = same.flat_map(|peer| &peer.asked);
-            let fresh = asked.filter(|(_, at)| now < *at + LATE);
-            owed.extend(fresh.map(|&(piece, _)| piece));
-        }
-        let mut pieces = Vec::new();
-        for _ in peer.asked.len()..METADATA_PIPELINE {
-            let Some(piece) = claim.next(&addr, next, |piece| !owed.contains(&piece)) else {
-                break;
-            };
-            owed.insert(piece);
-            next = piece + 1;
-            pieces.push(piece);
-        }
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        peer.next = next;
-        for piece in pieces {
-            if peer.asked.is_empty() {
-                peer.progress = now;
-            }
-            peer.asked.push((piece, now));
-            self.actions
-                .push_back(MetadataAction::Request { key, piece });
-        }
-    }
-
-    fn askable(&self, now: Instant, key: PeerKey) -> Option<(&Peer, u32)> {
-        let peer = self.peers.get(&key)?;
-        let ready = peer.admitted && peer.closing.is_none() && !self.done;
-        let paused = peer.paused_until.is_some_and(|until| now < until);
-        Some((peer, peer.claim?)).filter(|_| ready && !paused)
-    }
-
-    /// Sets memory aside for as many claims as it lasts for, small ones first.
-    fn admit_claims(&mut self, now: Instant) {
-        while let Some((key, size)) = self.first_waiting() {
-            if self.set_aside() + size > METADATA_BYTES_MAX {
-                return;
-            }
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.admitted = true;
-                peer.since = now;
-            }
-        }
-    }
-
-    /// The smallest claim that waits for memory.
-    fn first_waiting(&self) -> Option<(PeerKey, usize)> {
-        let waiting = self.peers.iter().filter(|(_, peer)| peer.waits());
-        let waiting = waiting.filter_map(|(&key, peer)| Some((key, to_usize(peer.claim?))));
-        waiting.min_by_key(|&(_, size)| size)
-    }
-
-    /// Bytes of memory that are set aside.
-    fn set_aside(&self) -> usize {
-        let admitted = self.peers.values().filter(|peer| peer.admitted);
-        admitted.filter_map(|peer| peer.claim).map(to_usize).sum()
-    }
-
-    /// Forgets what peers sent that are gone, if there is too much of it or `more` bytes would be too many.
-    fn bound_memory(&mut self, more: usize) {
-        let senders: usize = self.claims.values().map(|c| c.senders().count()).sum();
-        let many = senders.max(self.claims.len()) > GONE_MAX;
-        let mut held = self.held() + more;
-        if many || held > METADATA_BYTES_MAX {
-            let here = self.peers.values().filter(|peer| peer.closing.is_none());
-            let here: BTreeSet<_> = here.map(|peer| peer.info.addr).collect();
-            // The largest claims cost the most and are the least likely.
-            for claim in self.claims.values_mut().rev() {
-                if !many && held <= METADATA_BYTES_MAX {
-                    break;
-                }
-                held -= claim.held();
-                let senders = claim.senders().map(|sender| sender.addr);
-                let gone = senders.filter(|addr| !here.contains(addr));
-                gone.collect::<Vec<_>>()
-                    .iter()
-                    .for_each(|addr| claim.forget(addr));
-                held += claim.held();
-            }
-        }
-        let claimed: BTreeSet<_> = self.peers.values().filter_map(|p| p.claim).collect();
-        self.claims
-            .retain(|size, claim| claimed.contains(size) || claim.held() > 0);
-    }
-
     fn close(&mut self, now: Instant, key: PeerKey, reason: CloseReason) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -548,8 +440,4 @@ impl MetadataFetch {
             self.close(now, key, CloseReason::Slow);
         }
     }
-}
-
-fn to_usize(size: u32) -> usize {
-    size as usize
 }

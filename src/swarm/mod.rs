@@ -26,6 +26,7 @@ mod action;
 mod addresses;
 mod allowance;
 mod availability;
+mod bans;
 mod blame;
 mod choker;
 mod connections;

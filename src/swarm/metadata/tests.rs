@@ -1,13 +1,14 @@
 //! The search for metadata among peers of every kind, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 
+use super::requests::LATE;
 use super::*;
-use crate::base::limits::METAINFO_MAX;
+use crate::base::limits::{METADATA_PIPELINE, METAINFO_MAX};
 use crate::proto::wire::metadata::METADATA_PIECE_LEN;
 
 const US: PeerId = PeerId([9; 20]);
