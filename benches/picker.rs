@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use seedbank::base::{BLOCK_LEN, Bitfield, Checked, Geometry, PeerId};
+use seedbank::base::{BLOCK_LEN, Bitfield, BlockRange, Checked, Geometry, PeerId};
 use seedbank::swarm::{Action, Config, PeerInfo, PeerKey, Start, Swarm, Verdict};
 
 const PIECES: u32 = 1_000_000;
@@ -107,12 +107,17 @@ impl World {
     fn round(&mut self, key: PeerKey, blocks: u32) {
         self.swarm.on_hungry(self.now, key, blocks);
         while let Some(action) = self.swarm.poll() {
-            if let Action::Grant { key, range } = action
-                && let Verdict::Check { .. } = self.swarm.on_run(self.now, key, range)
-            {
-                let good = Checked::Good { digests: None };
-                self.swarm.on_checked(self.now, range.piece(), good);
+            if let Action::Grant { key, range } = action {
+                self.bring(key, range);
             }
+        }
+    }
+
+    /// The peer brings a whole piece, and it is verified.
+    fn bring(&mut self, key: PeerKey, range: BlockRange) {
+        if let Verdict::Check { .. } = self.swarm.on_run(self.now, key, range) {
+            let good = Checked::Good { digests: None };
+            self.swarm.on_checked(self.now, range.piece(), good);
         }
     }
 }
@@ -130,11 +135,7 @@ impl World {
         while left > 0 {
             let some = left.min(10_000);
             left -= some;
-            if PIECES - self.swarm.verified().count() < 2 * 10_000 {
-                let all: Vec<_> = self.geometry.all_pieces().collect();
-                self.swarm.on_lost(self.now, &all);
-                self.drain();
-            }
+            self.begin_anew();
             let (before, since) = (self.swarm.verified().count(), Instant::now());
             for _ in 0..some {
                 self.round(turn.next().unwrap(), blocks);
@@ -143,6 +144,43 @@ impl World {
             assert_eq!(self.swarm.verified().count() - before, some as u32);
         }
         took
+    }
+
+    /// The time for that many picks: what the peers bring of them does not count.
+    fn picks(&mut self, picks: u64, keys: &[PeerKey]) -> Duration {
+        let mut took = Duration::ZERO;
+        let mut granted = Vec::with_capacity(keys.len());
+        let mut left = picks as usize;
+        while left > 0 {
+            self.begin_anew();
+            let some = &keys[..left.min(keys.len())];
+            left -= some.len();
+            let since = Instant::now();
+            for &key in some {
+                self.swarm.on_hungry(self.now, key, 1);
+                while let Some(action) = self.swarm.poll() {
+                    if let Action::Grant { key, range } = action {
+                        granted.push((key, range));
+                    }
+                }
+            }
+            took += since.elapsed();
+            assert_eq!(granted.len(), some.len());
+            for (key, range) in granted.drain(..) {
+                self.bring(key, range);
+            }
+            self.drain();
+        }
+        took
+    }
+
+    /// Nothing is there any more if nearly everything was.
+    fn begin_anew(&mut self) {
+        if PIECES - self.swarm.verified().count() < 2 * 10_000 {
+            let all: Vec<_> = self.geometry.all_pieces().collect();
+            self.swarm.on_lost(self.now, &all);
+            self.drain();
+        }
     }
 }
 
@@ -169,6 +207,11 @@ fn requests(criterion: &mut Criterion) {
             bencher.iter_custom(|rounds| world.rounds(rounds, &mut turn, blocks));
         });
     }
+    let mut world = World::new(1);
+    let keys = world.crowd();
+    criterion.bench_function("1000 half peers: a pick", |bencher| {
+        bencher.iter_custom(|picks| world.picks(picks, &keys));
+    });
     let mut world = World::new(1);
     let full = Bitfield::full(PIECES);
     let turn = (0..50).map(|_| world.join(&full)).collect::<Vec<_>>();

@@ -163,16 +163,13 @@ impl Availability {
     /// The section with the lowest floor, and the floor; of several the one that is the first from `start` on, once around. `None` if
     /// nothing may be begun in any.
     pub(super) fn lowest(&self, start: usize) -> Option<(usize, u32)> {
+        let lowest = self.floors.iter().copied().min()?;
+        (lowest != NOTHING).then_some(())?;
+        let is_lowest = |&floor: &u32| floor == lowest;
         let (before, after) = self.floors.split_at(start);
-        let (mut at, mut lowest) = (0, NOTHING);
-        for (offset, floors) in [(start, after), (0, before)] {
-            for (within, &floor) in floors.iter().enumerate() {
-                if floor < lowest {
-                    (at, lowest) = (offset + within, floor);
-                }
-            }
-        }
-        (lowest != NOTHING).then_some((at, lowest))
+        let after = after.iter().position(is_lowest).map(|at| start + at);
+        let at = after.or_else(|| before.iter().position(is_lowest))?;
+        Some((at, lowest))
     }
 
     /// Has a section passed over until its floor, which this gives, is [put back](Self::put_back).
